@@ -1,0 +1,1 @@
+"""Metrics, per-organ tables, figures."""

@@ -1,0 +1,1 @@
+"""Volumes in physical space: grids, files, DICOM series, segmentations."""

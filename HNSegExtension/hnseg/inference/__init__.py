@@ -1,0 +1,1 @@
+"""Tiles, streaming predictor, post-processing."""

@@ -1,0 +1,1 @@
+"""Requests, progress, cancel, and the warm worker process."""

@@ -1,0 +1,1 @@
+"""The procedural head-and-neck patient with known truth."""

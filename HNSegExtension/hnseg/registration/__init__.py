@@ -1,0 +1,1 @@
+"""MR→CT registration and its quality check."""

@@ -1,0 +1,1 @@
+"""Run reports that people look at."""

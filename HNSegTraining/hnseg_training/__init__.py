@@ -1,0 +1,1 @@
+"""Training: from a cohort on disk to a verified model bundle."""
