@@ -13,14 +13,14 @@ from hnseg.image.volume import Volume
 def canonical(volume: Volume) -> Volume:
     """The same voxels, as a view, with axes permuted and flipped so that i, j, k are nearest to +x, +y, +z of LPS.
 
-    An oblique grid stays oblique. Left-handed input becomes right-handed unless its axes are mirrored by less than a flip.
+    An oblique grid stays oblique; left-handed input comes out right-handed.
     """
     order, signs = _nearest_axes(volume.grid)
     return _turned(volume, order, signs)
 
 
 def oriented_like(volume: Volume, grid: Grid) -> Volume:
-    """The inverse of ``canonical``: a volume whose grid is ``canonical``'s of ``grid``, turned back onto ``grid`` itself."""
+    """The inverse of ``canonical``: a volume on ``canonical``'s version of ``grid``, turned back onto ``grid``."""
     order, signs = _nearest_axes(grid)
     back = np.argsort(order)
     turned = _turned(volume, back, signs[back])
