@@ -1,0 +1,92 @@
+"""Networks by name: what a bundle's metadata asks for, and nothing else."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.networks.nets import DynUNet
+from torch import Tensor, nn
+
+from hnseg.errors import ConfigError
+
+
+def pixel_unshuffle(image: Tensor, factor: Sequence[int]) -> Tensor:
+    """(B, C, K·a, J·b, I·c) → (B, C·abc, K, J, I): each block of voxels becomes channels, sub-voxel major."""
+    a, b, c = factor
+    batch, channels, k, j, i = image.shape
+    blocks = image.reshape(batch, channels, k // a, a, j // b, b, i // c, c)
+    return blocks.permute(0, 3, 5, 7, 1, 2, 4, 6).reshape(batch, a * b * c * channels, k // a, j // b, i // c)
+
+
+def pixel_shuffle(image: Tensor, factor: Sequence[int]) -> Tensor:
+    """The inverse of ``pixel_unshuffle``."""
+    a, b, c = factor
+    batch, channels, k, j, i = image.shape
+    blocks = image.reshape(batch, a, b, c, channels // (a * b * c), k, j, i)
+    return blocks.permute(0, 4, 5, 1, 6, 2, 7, 3).reshape(batch, -1, k * a, j * b, i * c)
+
+
+class SubpixelUNet(nn.Module):
+    """MONAI's DynUNet between a pixel-unshuffle and a pixel-shuffle (Shi et al. 2016, arXiv:1609.05158).
+
+    The convolutions run on a grid that is ``factor`` times coarser, with every input voxel kept as a channel and every
+    output voxel predicted on its own: about eight times less work than a U-Net of the same width at full resolution.
+    Input (B, C, K, J, I), logits (B, classes, K, J, I); K, J, I divisible by ``divisor``.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        filters: Sequence[int] = (32, 64, 128, 192),
+        factor: Sequence[int] = (2, 2, 2),
+    ) -> None:
+        super().__init__()
+        self.factor = tuple(factor)
+        self.out_channels = out_channels
+        subvoxels = factor[0] * factor[1] * factor[2]
+        levels = len(filters)
+        self.divisor = tuple(f * 2 ** (levels - 1) for f in factor)
+        self.unet = DynUNet(
+            spatial_dims=3,
+            in_channels=in_channels * subvoxels,
+            out_channels=out_channels * subvoxels,
+            kernel_size=[3] * levels,
+            strides=[1] + [2] * (levels - 1),
+            upsample_kernel_size=[2] * (levels - 1),
+            filters=list(filters),
+            norm_name=("INSTANCE", {"affine": True}),
+        )
+
+    def subvoxel_logits(self, image: Tensor) -> Tensor:
+        """Logits before the shuffle, (B, subvoxels·classes, K/a, J/b, I/c): what the training loss works on."""
+        logits: Tensor = self.unet(pixel_unshuffle(image, self.factor).contiguous(memory_format=torch.channels_last_3d))
+        return logits
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits at the input's resolution."""
+        return pixel_shuffle(self.subvoxel_logits(image), self.factor)
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"subpixel_unet": SubpixelUNet}
+
+
+def build_network(name: str, **arguments: Any) -> nn.Module:
+    """The network of that name. Unknown names and arguments raise ``ConfigError`` with the nearest known one."""
+    if name not in NETWORKS:
+        raise ConfigError(f"No network is called {name!r}; {_nearest(name, NETWORKS)}")
+    known = inspect.signature(NETWORKS[name]).parameters
+    for argument in arguments:
+        if argument not in known:
+            raise ConfigError(f"The network {name!r} takes no {argument!r}; {_nearest(argument, known)}")
+    return NETWORKS[name](**arguments)
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
+    return f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}."

@@ -1,0 +1,136 @@
+"""CT (+ MR) → network input: the one path that training and prediction share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from hnseg.errors import ConfigError, UnsupportedImage
+from hnseg.image.body import body_mask
+from hnseg.image.grid import Grid
+from hnseg.image.itk import from_sitk, to_sitk
+from hnseg.image.orient import canonical
+from hnseg.image.resample import resample
+from hnseg.image.volume import Volume
+
+AIR_HU = -1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessSettings:
+    """How images become network input; stored in the model bundle, so that training and prediction cannot differ.
+
+    ``ct_windows_hu``: each window is one channel, scaled so that its limits become −1 and 1, clipped there.
+    ``mr_clip``: MR z-scores (mean and deviation over the MR's foreground) are clipped to ± this.
+    ``margin_mm``: how far the working grid reaches beyond the body.
+    """
+
+    spacing_mm: tuple[float, float, float] = (1.5, 1.5, 1.5)
+    ct_windows_hu: tuple[tuple[float, float], ...] = ((-160.0, 240.0), (-1000.0, 2000.0))
+    mr_clip: float = 3.0
+    margin_mm: float = 6.0
+
+    def __post_init__(self) -> None:
+        if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
+            raise ConfigError(f"spacing_mm needs three positive numbers, got {self.spacing_mm}; correct it.")
+        if not self.ct_windows_hu or any(high <= low for low, high in self.ct_windows_hu):
+            raise ConfigError(f"ct_windows_hu needs (low, high) pairs, got {self.ct_windows_hu}; correct it.")
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels, in order."""
+        windows = tuple(f"CT [{low:g}, {high:g}] HU" for low, high in self.ct_windows_hu)
+        return (*windows, "MR T1 z-score", "MR valid")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkInput:
+    """Channels × K × J × I float32 on ``grid``, with the body on the same grid (bool)."""
+
+    array_ckji: NDArray[np.float32]
+    grid: Grid
+    body_kji: NDArray[np.bool_] = field(repr=False)
+
+
+def preprocess(
+    ct: Volume, mr: Volume | None = None, ct_to_mr: sitk.Transform | None = None, *, settings: PreprocessSettings
+) -> NetworkInput:
+    """Put CT and MR on the working grid and normalise them.
+
+    The working grid runs along the CT's own axes, turned to be nearest to +x, +y, +z of LPS, and covers the body.
+    ``ct_to_mr`` maps CT points to MR points (LPS mm); None means that the two share one frame. Without an MR, and
+    outside its field of view, the last two channels are 0: nothing outside the MR is ever normalised.
+    """
+    body = body_mask(ct)
+    grid = working_grid(ct, body, settings)
+    ct_hu = _on_grid(canonical(ct), grid, fill=AIR_HU).array_kji
+    mr_z, valid = mr_channels(mr, grid, ct_to_mr, clip=settings.mr_clip)
+    windows = [scale_window(ct_hu, window) for window in settings.ct_windows_hu]
+    inside = resample(body.with_array(body.array_kji.astype(np.uint8)), grid, interpolation="nearest")
+    return NetworkInput(np.stack([*windows, mr_z, valid]), grid, inside.array_kji.astype(bool))
+
+
+def working_grid(ct: Volume, body: Volume, settings: PreprocessSettings) -> Grid:
+    """The box around the body, at the model's spacing, clipped to the CT's own extent."""
+    canonical_ct = canonical(ct).grid
+    occupied = np.argwhere(body.array_kji)[:, ::-1]
+    ends = np.stack([occupied.min(axis=0) - 0.5, occupied.max(axis=0) + 0.5])
+    corners = np.array([[ends[n, axis] for axis, n in enumerate(pick)] for pick in product((0, 1), repeat=3)])
+    on_ct = canonical_ct.to_ijk(body.grid.to_lps(corners))
+    margin = settings.margin_mm / np.asarray(canonical_ct.spacing_mm)
+    start = np.maximum(np.floor(on_ct.min(axis=0) - margin), 0).astype(int)
+    stop = np.minimum(np.ceil(on_ct.max(axis=0) + margin) + 1, canonical_ct.size_ijk).astype(int)
+    return canonical_ct.cropped(start.tolist(), (stop - start).tolist()).respaced(settings.spacing_mm)
+
+
+def scale_window(
+    ct_hu: NDArray[np.floating] | NDArray[np.integer], window_hu: tuple[float, float]
+) -> NDArray[np.float32]:
+    """HU to −1…1 over the window, clipped."""
+    low, high = window_hu
+    scaled = (np.asarray(ct_hu, dtype=np.float32) - low) * (2.0 / (high - low)) - 1.0
+    return np.clip(scaled, -1.0, 1.0, out=scaled)
+
+
+def mr_channels(
+    mr: Volume | None, grid: Grid, ct_to_mr: sitk.Transform | None, *, clip: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """MR z-score and MR-valid mask on ``grid``; both 0 where the MR does not reach."""
+    nothing = np.zeros(grid.shape_kji, dtype=np.float32)
+    if mr is None:
+        return nothing, nothing
+    valid = resample(
+        mr.with_array(np.ones(mr.array_kji.shape, np.uint8)), grid, interpolation="nearest", transform=ct_to_mr
+    )
+    inside = valid.array_kji.astype(bool)
+    if not inside.any():
+        return nothing, nothing
+    values = _on_grid(mr, grid, fill=0.0, transform=ct_to_mr).array_kji
+    mean, deviation = _foreground_statistics(values[inside])
+    z_score = np.clip((values - mean) / deviation, -clip, clip, dtype=np.float32)
+    return np.where(inside, z_score, np.float32(0)), inside.astype(np.float32)
+
+
+def _foreground_statistics(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Mean and deviation above a tenth of the 99th percentile: tissue without air and cortical bone."""
+    tissue = values[values > 0.1 * np.percentile(values, 99)]
+    if tissue.size == 0 or float(tissue.std()) == 0.0:
+        raise UnsupportedImage("The MR holds no signal where it meets the CT, got a constant; leave it out.")
+    return float(tissue.mean()), float(tissue.std())
+
+
+def _on_grid(volume: Volume, grid: Grid, *, fill: float, transform: sitk.Transform | None = None) -> Volume:
+    """Linear resampling in float32, after averaging where the target is at least twice as coarse (no aliasing)."""
+    ratio = (
+        np.asarray(grid.spacing_mm) / np.asarray(volume.grid.spacing_mm)
+        if transform is None
+        else (min(grid.spacing_mm) / np.asarray(volume.grid.spacing_mm))
+    )
+    shrink = np.clip(np.floor(ratio + 1e-6), 1, volume.grid.size_ijk).astype(int)
+    if shrink.max() > 1:
+        volume = from_sitk(sitk.BinShrink(to_sitk(volume), shrink.tolist()))
+    return resample(Volume(volume.array_kji.astype(np.float32), volume.grid), grid, fill=fill, transform=transform)
