@@ -80,8 +80,8 @@ def _nearest(points: NDArray[np.intp], others: NDArray[np.intp], spacing_kji: tu
     # Sliding-midpoint trees without compaction build several times faster and answer as fast for surfaces.
     tree = cKDTree(others * np.asarray(spacing_kji), balanced_tree=False, compact_nodes=False)
     distances: Array = np.zeros(len(points))
-    apart = ~_is_in(points, others)  # where surfaces coincide, and good predictions often do, nothing is to be
-    searched _, nearest = tree.query(points[apart] * np.asarray(spacing_kji), workers=-1)
+    apart = ~_is_in(points, others)  # a good prediction's surface coincides in many places: nothing to search there
+    _, nearest = tree.query(points[apart] * np.asarray(spacing_kji), workers=-1)
     # From whole index steps, so that a distance of exactly the tolerance is not lost to rounding.
     distances[apart] = np.linalg.norm((points[apart] - others[nearest]) * np.asarray(spacing_kji), axis=1)
     return distances
