@@ -28,7 +28,7 @@ def to_plain(value: Any) -> Any:
 def from_plain(kind: type[T], data: Any, *, where: str) -> T:
     """The dataclass ``kind`` from a mapping; ``where`` names the source in messages.
 
-    Understands nested dataclasses, ``tuple[X, …]``, ``tuple[X, Y]``, ``dict[str, X]``, ``X | None``, enums, literals and
+    Understands nested dataclasses, ``tuple[X, …]``, ``tuple[X, Y]``, ``dict[str, X]``, ``X | None``, enums, literals,
     plain scalars. Raises ``ConfigError`` on an unknown or missing key and on a value of another type.
     """
     return cast(T, _dataclass(kind, data, where))
