@@ -1,0 +1,79 @@
+"""Where the network runs, and what is tried when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from hnseg.errors import DeviceError
+
+_BATCH_ON_GPU = 4
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """``auto`` (CUDA, MPS, CPU, in that order), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; else ``DeviceError``."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"No device is called {name!r}; use auto, cpu, cuda, cuda:N or mps.") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise DeviceError(f"The engine does not run on {name!r}; use auto, cpu, cuda, cuda:N or mps.")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise DeviceError(f"{name!r} was asked for but {count} CUDA devices are usable here; use auto or cpu.")
+    if device.type == "mps" and not _has_mps():
+        raise DeviceError("'mps' was asked for but this machine has no usable Apple GPU; use auto or cpu.")
+    return device
+
+
+def _has_mps() -> bool:
+    return bool(torch.backends.mps.is_available())
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One way to run: network on ``device``, probabilities gathered on ``gather``, ``batch`` windows per call."""
+
+    device: torch.device
+    gather: torch.device
+    batch: int
+    reason: str = ""
+
+
+def memory_ladder(device: torch.device, batch: int = 0) -> tuple[Plan, ...]:
+    """The plans to try in turn, each with the sentence that is said when it is reached (none for the first)."""
+    cpu = torch.device("cpu")
+    first = Plan(device, device, batch or (1 if device.type == "cpu" else _BATCH_ON_GPU))
+    plans = [first]
+    if first.batch > 1:
+        plans.append(Plan(device, device, 1, f"{device} ran out of memory: one window at a time."))
+    if device.type != "cpu":
+        plans.append(Plan(device, cpu, 1, f"{device} ran out of memory: probabilities are gathered on the CPU."))
+        plans.append(Plan(cpu, cpu, 1, f"{device} ran out of memory: the CPU takes over, which is slower."))
+    return tuple(plans)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on any device. PyTorch has a class for it on CUDA only; else its text tells."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        text in str(error) for text in ("out of memory", "not enough memory", "can't allocate memory")
+    )
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """PyTorch uses ``count`` CPU threads inside; None leaves its own choice."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(max(1, count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,55 @@
+"""Device choice and the memory ladder."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hnseg.errors import DeviceError
+from hnseg.inference.devices import cpu_threads, is_out_of_memory, memory_ladder, pick_device
+
+
+def test_the_cpu_is_always_there() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+
+
+def test_auto_takes_cuda_before_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto").type == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert pick_device("auto").type == "cpu"
+
+
+@pytest.mark.parametrize("name", ["gpu", "vulkan", "cuda:99", "tpu:x"])
+def test_a_device_that_is_not_there_is_refused_with_a_remedy(name: str) -> None:
+    with pytest.raises(DeviceError, match="use auto"):
+        pick_device(name)
+
+
+def test_the_ladder_goes_from_batches_to_single_windows_to_cpu_gathering_to_the_cpu() -> None:
+    plans = memory_ladder(torch.device("cuda:1"), batch=6)
+    assert [(p.device.type, p.gather.type, p.batch) for p in plans] == [
+        ("cuda", "cuda", 6), ("cuda", "cuda", 1), ("cuda", "cpu", 1), ("cpu", "cpu", 1),
+    ]  # fmt: skip
+    assert plans[0].reason == ""
+    assert all("ran out of memory" in plan.reason for plan in plans[1:])
+
+
+def test_the_cpu_ladder_has_one_rung() -> None:
+    assert len(memory_ladder(torch.device("cpu"))) == 1
+
+
+def test_only_failed_allocations_count_as_out_of_memory() -> None:
+    assert is_out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory"))
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))
+    assert not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_the_thread_count_is_set_inside_and_restored_after() -> None:
+    before = torch.get_num_threads()
+    with cpu_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
