@@ -29,7 +29,7 @@ def body_mask(ct: Volume) -> Volume:
         raise UnsupportedImage("The CT shows no body, got air everywhere; check that its values are Hounsfield units.")
     largest = _largest_component(solid)
     regrown = ndimage.binary_dilation(largest, structure=_ball(2), mask=dense)
-    return coarse.with_array(_filled_slices(regrown))
+    return coarse.with_array(_filled_slices(_closed(regrown)))
 
 
 def _subsampled(volume: Volume) -> Volume:
@@ -49,6 +49,13 @@ def _largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     return np.asarray(parts == sizes.argmax())
+
+
+def _closed(mask: NDArray[np.bool_], radius: int = 3) -> NDArray[np.bool_]:
+    """Nostrils, mouth and ear canals closed, so that the air behind them counts as inside."""
+    padded = np.pad(mask, radius, mode="edge")
+    inner = tuple(slice(radius, -radius) for _ in range(3))
+    return np.asarray(ndimage.binary_closing(padded, structure=_ball(radius))[inner] | mask)
 
 
 def _filled_slices(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
 from hnseg.errors import ConfigError
+from hnseg.plain import nearest
 
 
 def pixel_unshuffle(image: Tensor, factor: Sequence[int]) -> Tensor:
@@ -79,14 +79,9 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {"subpixel_unet": SubpixelUNet}
 def build_network(name: str, **arguments: Any) -> nn.Module:
     """The network of that name. Unknown names and arguments raise ``ConfigError`` with the nearest known one."""
     if name not in NETWORKS:
-        raise ConfigError(f"No network is called {name!r}; {_nearest(name, NETWORKS)}")
+        raise ConfigError(f"No network is called {name!r}; {nearest(name, NETWORKS)}")
     known = inspect.signature(NETWORKS[name]).parameters
     for argument in arguments:
         if argument not in known:
-            raise ConfigError(f"The network {name!r} takes no {argument!r}; {_nearest(argument, known)}")
+            raise ConfigError(f"The network {name!r} takes no {argument!r}; {nearest(argument, known)}")
     return NETWORKS[name](**arguments)
-
-
-def _nearest(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
-    return f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}."

@@ -1,0 +1,114 @@
+"""Augmentation of patches: sample, then apply. Left and right are never mirrored: they are different organs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from hnseg_training.config import AugmentationConfig
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Intensity:
+    """Contrast and brightness by channel, noise deviation, and how coarse (1 = unchanged) the CT becomes."""
+
+    contrast: tuple[float, ...]
+    brightness: tuple[float, ...]
+    noise: float
+    coarser_kji: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ModalityLoss:
+    """What befalls the MR: left out, cut below a slice, or shifted (voxels)."""
+
+    drop: bool
+    cut_below: int
+    shift_kji: tuple[int, int, int]
+
+
+def draw_affine(rng: np.random.Generator, config: AugmentationConfig) -> Matrix | None:
+    """A 3×3 matrix from patch to source offsets (voxels, kji), or None. Its determinant is positive: no mirror."""
+    if rng.random() >= config.affine_probability:
+        return None
+    angles = rng.uniform(-config.rotation_deg, config.rotation_deg, 3)
+    zoom = np.exp(rng.uniform(-config.zoom, config.zoom, 3) * 0.4 + rng.uniform(-config.zoom, config.zoom) * 0.6)
+    return np.asarray(Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * zoom)
+
+
+def draw_intensity(rng: np.random.Generator, config: AugmentationConfig, channels: int) -> Intensity:
+    """Intensity changes; each channel has its own."""
+    coarser = tuple(rng.uniform(1.0, 2.5, 3)) if rng.random() < config.blur_probability else (1.0, 1.0, 1.0)
+    return Intensity(
+        contrast=tuple(np.exp(rng.uniform(-config.contrast, config.contrast, channels))),
+        brightness=tuple(rng.uniform(-config.brightness, config.brightness, channels)),
+        noise=float(rng.uniform(0, config.noise)),
+        coarser_kji=(float(coarser[0]), float(coarser[1]), float(coarser[2])),
+    )
+
+
+def draw_modality_loss(
+    rng: np.random.Generator, config: AugmentationConfig, size_kji: tuple[int, int, int], voxel_mm: float
+) -> ModalityLoss:
+    """Whether the MR is missing, cut or misaligned."""
+    reach = max(0, round(config.mr_shift_mm / voxel_mm))
+    k, j, i = (int(v) for v in rng.integers(-reach, reach + 1, 3))
+    cut = int(rng.integers(0, size_kji[0])) if rng.random() < config.mr_cut_probability else 0
+    return ModalityLoss(bool(rng.random() < config.mr_dropout), cut, (k, j, i))
+
+
+def apply_intensity(image: Tensor, change: Intensity, *, ct_channels: int, generator: torch.Generator) -> Tensor:
+    """(C, K, J, I) with changed values; the last channel (MR valid) is kept and masks the MR."""
+    changed = image.clone()
+    if max(change.coarser_kji) > 1.0:
+        changed[:ct_channels] = _coarsened(changed[:ct_channels], change.coarser_kji)
+    for channel in range(image.shape[0] - 1):
+        changed[channel] = changed[channel] * change.contrast[channel] + change.brightness[channel]
+    noise = torch.randn(changed[:-1].shape, generator=generator)
+    changed[:-1] += change.noise * noise
+    changed[:ct_channels].clamp_(-1.0, 1.0)
+    changed[ct_channels:-1] *= changed[-1:]
+    return changed
+
+
+def apply_modality_loss(image: Tensor, loss: ModalityLoss, *, ct_channels: int) -> Tensor:
+    """(C, K, J, I) with the MR channels dropped, cut below slice ``cut_below`` or shifted."""
+    changed = image.clone()
+    if loss.drop:
+        changed[ct_channels:] = 0
+        return changed
+    if any(loss.shift_kji):
+        changed[ct_channels:] = torch.roll(changed[ct_channels:], loss.shift_kji, dims=(1, 2, 3))
+    changed[ct_channels:, : loss.cut_below] = 0
+    return changed
+
+
+def sample_affine(
+    image: Tensor, labels: Tensor, *, centre_kji: Matrix, matrix: Matrix, size_kji: tuple[int, int, int], fill: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A patch around ``centre_kji``, turned by ``matrix``: image linear, labels nearest, ``fill`` outside."""
+    axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in size_kji]
+    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    source = offsets @ torch.as_tensor(matrix.T, dtype=torch.float32) + torch.as_tensor(centre_kji, dtype=torch.float32)
+    extent = torch.tensor(image.shape[1:], dtype=torch.float32)
+    normalised = ((2 * source + 1) / extent - 1).flip(-1)[None]
+    inside = (normalised.abs() <= 1).all(dim=-1)
+    shift = fill[:, None, None, None]
+    turned = F.grid_sample((image - shift)[None], normalised, mode="bilinear", align_corners=False)[0] + shift
+    nearest = F.grid_sample(labels[None, None].float(), normalised, mode="nearest", align_corners=False)[0, 0]
+    return turned, torch.where(inside[0], nearest, torch.zeros(())).to(torch.uint8)
+
+
+def _coarsened(image: Tensor, factor_kji: tuple[float, float, float]) -> Tensor:
+    size = image.shape[1:]
+    smaller = [max(1, round(n / f)) for n, f in zip(size, factor_kji, strict=True)]
+    small = F.interpolate(image[None], size=smaller, mode="trilinear", align_corners=False)
+    return F.interpolate(small, size=size, mode="trilinear", align_corners=False)[0]

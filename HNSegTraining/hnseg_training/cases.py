@@ -1,0 +1,86 @@
+"""The prepared cohort: every case preprocessed once, by the very function that prediction uses, and kept on disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hnseg.errors import InputError
+from hnseg.image.orient import canonical
+from hnseg.image.resample import resample
+from hnseg.preprocessing import PreprocessSettings, preprocess
+from hnseg_training.config import CohortConfig, TrainConfig
+from hnseg_training.sources import RawCase, case_loaders
+
+_POINTS_PER_ORGAN = 2000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedCase:
+    """Memory-mapped: ``image`` (C, K, J, I) float16, ``labels`` (K, J, I) uint8, points (n, 3) kji by label."""
+
+    name: str
+    image: NDArray[np.float16]
+    labels: NDArray[np.uint8]
+    points: dict[int, NDArray[np.int32]]
+    annotated: tuple[int, ...]
+
+
+def prepare(config: TrainConfig, folder: Path, *, on_progress: Callable[[float, str], None]) -> list[list[Path]]:
+    """Preprocess the cohorts into ``folder``; what is there already is kept. Returns each cohort's case folders."""
+    return [
+        _prepare_cohort(cohort, folder / f"{number}-{cohort.source}", config.preprocess, on_progress)
+        for number, cohort in enumerate(config.cohorts)
+    ]
+
+
+def _prepare_cohort(
+    cohort: CohortConfig, folder: Path, settings: PreprocessSettings, on_progress: Callable[[float, str], None]
+) -> list[Path]:
+    loaders = case_loaders(cohort)
+    for index, (name, load) in enumerate(loaders.items()):
+        if not (folder / name).exists():
+            _write(folder / name, load(), settings)
+        on_progress((index + 1) / len(loaders), f"{cohort.source}: prepared {name}")
+    return [folder / name for name in loaders]
+
+
+def open_case(folder: Path) -> PreparedCase:
+    """A prepared case, memory-mapped."""
+    about = json.loads((folder / "case.json").read_text())
+    with np.load(folder / "points.npz") as points:
+        by_label = {int(key): points[key] for key in points.files}
+    image = np.load(folder / "image.npy", mmap_mode="r")
+    labels = np.load(folder / "labels.npy", mmap_mode="r")
+    return PreparedCase(about["name"], image, labels, by_label, tuple(about["annotated"]))
+
+
+def _write(folder: Path, raw: RawCase, settings: PreprocessSettings) -> None:
+    prepared = preprocess(raw.ct, raw.mr, raw.ct_to_mr, settings=settings)
+    labels = resample(canonical(raw.labels), prepared.grid, interpolation="nearest").array_kji.astype(np.uint8)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    np.save(partial / "image.npy", prepared.array_ckji.astype(np.float16))
+    np.save(partial / "labels.npy", labels)
+    points: dict[str, Any] = {str(label): chosen for label, chosen in _points(labels, prepared.body_kji).items()}
+    np.savez(partial / "points.npz", **points)
+    about = {"name": raw.name, "annotated": list(raw.annotated), "spacing_mm": prepared.grid.spacing_mm}
+    (partial / "case.json").write_text(json.dumps(about))
+    partial.rename(folder)
+
+
+def _points(labels: NDArray[np.uint8], body: NDArray[np.bool_]) -> dict[int, NDArray[np.int32]]:
+    """Up to 2000 voxels of each organ, and of the body without organs (label 0), evenly picked."""
+    found = {int(label): np.argwhere(labels == label) for label in np.unique(labels) if label}
+    found[0] = np.argwhere(body & (labels == 0))
+    if not len(found[0]):
+        raise InputError("A training case shows no body; check that its CT is in Hounsfield units.")
+    return {label: where[:: max(1, len(where) // _POINTS_PER_ORGAN)].astype(np.int32) for label, where in found.items()}

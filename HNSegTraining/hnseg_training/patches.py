@@ -1,0 +1,119 @@
+"""Patches drawn from prepared cases, each organ as often as every other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from hnseg.organs import ORGANS
+from hnseg_training.augmentation import (
+    apply_intensity,
+    apply_modality_loss,
+    draw_affine,
+    draw_intensity,
+    draw_modality_loss,
+    sample_affine,
+)
+from hnseg_training.cases import PreparedCase, open_case
+from hnseg_training.config import TrainConfig
+
+
+class Patch(TypedDict):
+    """``image`` (C, K, J, I) float32, ``labels`` (K, J, I) uint8, ``annotated`` (31,) bool (background: True)."""
+
+    image: Tensor
+    labels: Tensor
+    annotated: Tensor
+
+
+class PatchDataset(IterableDataset[Patch]):
+    """An endless stream of augmented patches. The n-th patch depends on seed, worker and n alone."""
+
+    def __init__(self, config: TrainConfig, cohorts: list[list[Path]], *, skip: int = 0) -> None:
+        shares = np.array([cohort.share for cohort in config.cohorts])
+        self.config = config
+        self.cohorts = cohorts
+        self.shares = shares / shares.sum()
+        self.skip = skip
+        self._open = lru_cache(maxsize=None)(open_case)
+
+    def __iter__(self) -> Iterator[Patch]:
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        number = self.skip + worker
+        while True:
+            yield self.draw(np.random.default_rng([self.config.seed, number]))
+            number += workers
+
+    def draw(self, rng: np.random.Generator) -> Patch:
+        """One patch."""
+        folders = self.cohorts[int(rng.choice(len(self.cohorts), p=self.shares))]
+        case = self._open(folders[int(rng.integers(len(folders)))])
+        centre = draw_centre(rng, case, self.config)
+        image, labels = cut(case, centre, draw_affine(rng, self.config.augmentation), self.config.patch.size_kji)
+        return Patch(image=self._augmented(rng, image), labels=labels, annotated=annotated_mask(case.annotated))
+
+    def _augmented(self, rng: np.random.Generator, image: Tensor) -> Tensor:
+        config, ct_channels = self.config, len(self.config.preprocess.ct_windows_hu)
+        size = config.patch.size_kji
+        loss = draw_modality_loss(rng, config.augmentation, size, min(config.preprocess.spacing_mm))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        image = apply_modality_loss(image, loss, ct_channels=ct_channels)
+        change = draw_intensity(rng, config.augmentation, image.shape[0])
+        return apply_intensity(image, change, ct_channels=ct_channels, generator=generator)
+
+
+def draw_centre(rng: np.random.Generator, case: PreparedCase, config: TrainConfig) -> np.ndarray:
+    """A centre (kji) on an organ drawn uniformly among the case's, or in the body, with jitter."""
+    organs = [label for label in case.points if label]
+    label = organs[int(rng.integers(len(organs)))] if organs and rng.random() < config.patch.organ_share else 0
+    points = case.points[label]
+    jitter = rng.uniform(-0.5, 0.5, 3) * config.patch.jitter * np.asarray(config.patch.size_kji)
+    return np.asarray(points[int(rng.integers(len(points)))] + jitter)
+
+
+def cut(
+    case: PreparedCase, centre_kji: np.ndarray, matrix: np.ndarray | None, size_kji: tuple[int, int, int]
+) -> tuple[Tensor, Tensor]:
+    """The patch around ``centre_kji``; beyond the image CT is air (−1), MR and labels are 0."""
+    reach = np.asarray(size_kji) / 2 if matrix is None else np.abs(matrix) @ (np.asarray(size_kji) / 2) + 1
+    low = np.floor(centre_kji - reach).astype(int)
+    high = low + (size_kji if matrix is None else np.ceil(2 * reach).astype(int) + 1)
+    image, labels = _block(case, low, high)
+    if matrix is None:
+        return image, labels
+    return sample_affine(
+        image, labels, centre_kji=centre_kji - low, matrix=matrix, size_kji=size_kji, fill=image_fill(case)
+    )
+
+
+def image_fill(case: PreparedCase) -> Tensor:
+    """What lies beyond the image, by channel."""
+    channels = case.image.shape[0]
+    return torch.tensor([-1.0] * (channels - 2) + [0.0, 0.0])
+
+
+def _block(case: PreparedCase, low: np.ndarray, high: np.ndarray) -> tuple[Tensor, Tensor]:
+    size = tuple(int(n) for n in high - low)
+    image = image_fill(case)[:, None, None, None].expand(-1, *size).clone()
+    labels = torch.zeros(size, dtype=torch.uint8)
+    start, stop = np.maximum(low, 0), np.minimum(high, case.labels.shape)
+    source = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+    target = tuple(slice(int(a), int(b)) for a, b in zip(start - low, stop - low, strict=True))
+    image[(slice(None), *target)] = torch.from_numpy(case.image[(slice(None), *source)].astype(np.float32))
+    labels[target] = torch.from_numpy(np.ascontiguousarray(case.labels[source]))
+    return image, labels
+
+
+def annotated_mask(annotated: tuple[int, ...]) -> Tensor:
+    """(31,) bool: which labels somebody drew; background counts as drawn."""
+    mask = torch.zeros(len(ORGANS) + 1, dtype=torch.bool)
+    mask[[0, *annotated]] = True
+    return mask

@@ -1,0 +1,117 @@
+"""Raw cases: phantoms by seed, and cohorts on disk."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from hnseg.image.files import read_transform, read_volume
+
+from hnseg.errors import InputError
+from hnseg.image.volume import Volume
+from hnseg.organs import ORGANS, find_organ
+from hnseg_training.config import CohortConfig
+
+
+@dataclass(frozen=True, slots=True)
+class RawCase:
+    """One patient before preprocessing. ``annotated`` holds the labels that somebody drew; others are unknown."""
+
+    name: str
+    ct: Volume
+    labels: Volume
+    mr: Volume | None = None
+    ct_to_mr: sitk.Transform | None = None
+    annotated: tuple[int, ...] = tuple(organ.label for organ in ORGANS)
+
+
+def case_loaders(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
+    """Each training case of a cohort by name, loaded when called; held-out cases are left out."""
+    listed = _LISTINGS[cohort.source](cohort)
+    start, step = cohort.held_out_fold
+    held_out = set(list(listed)[start::step]) if step else set()
+    return {name: load for name, load in listed.items() if name not in held_out}
+
+
+def _phantoms(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
+    seeds = range(cohort.seed, cohort.seed + cohort.cases)
+    return {f"{seed:06d}": partial(phantom_case, seed, variation=cohort.variation) for seed in seeds}
+
+
+def phantom_case(seed: int, *, variation: float) -> RawCase:
+    """The phantom patient of that seed."""
+    from hnseg.phantom import PhantomOptions, draw_patient, render
+
+    rng = np.random.default_rng(seed)
+    case = render(draw_patient(rng, PhantomOptions(variation=variation)), rng=rng)
+    return RawCase(f"phantom-{seed}", case.ct, case.labels, case.mr, case.ct_to_mr)
+
+
+# OpenKBP's label → our organ; its larynx and oesophagus are other structures than ours and count as not annotated.
+_OPENKBP = {1: "Brainstem", 2: "SpinalCord", 3: "Parotid_R", 4: "Parotid_L", 7: "Bone_Mandible"}
+
+
+def _openkbp(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
+    folder = Path(cohort.path)
+    table = folder / "availability.csv"
+    if not table.exists():
+        raise InputError(f"The OpenKBP folder {folder} has no availability.csv; give the folder that holds it.")
+    with table.open() as file:
+        rows = list(csv.DictReader(file, delimiter=";"))
+    return {next(iter(row.values())): partial(_openkbp_case, folder, row) for row in rows[: cohort.cases]}
+
+
+def _openkbp_case(folder: Path, row: dict[str, str]) -> RawCase:
+    name, *_ = row.values()
+    drawn = read_volume(folder / f"{name}_oar.nii.gz")
+    labels = np.zeros(drawn.array_kji.shape, dtype=np.uint8)
+    annotated = []
+    for value, organ_name in _OPENKBP.items():
+        if row[organ_name] == "1":
+            label = find_organ(organ_name).label
+            labels[drawn.array_kji == value] = label
+            annotated.append(label)
+    ct = read_volume(folder / f"{name}_ct.nii.gz")
+    return RawCase(name, ct, drawn.with_array(labels), annotated=tuple(annotated))
+
+
+def _hanseg(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
+    folder = Path(cohort.path)
+    names = sorted(child.name for child in folder.glob("case_*") if child.is_dir())
+    if not names:
+        raise InputError(f"The folder {folder} holds no case_XX folders; give the folder that holds them (set_1).")
+    return {name: partial(_hanseg_case, folder / name) for name in names[: cohort.cases]}
+
+
+def _hanseg_case(folder: Path) -> RawCase:
+    """One case of HaN-Seg: masks merged by priority (small wins); absent masks count as not annotated."""
+    from hnseg.registration import register_rigid
+
+    name = folder.name
+    ct = read_volume(folder / f"{name}_IMG_CT.nrrd")
+    labels = np.zeros(ct.array_kji.shape, dtype=np.uint8)
+    annotated = []
+    for organ in sorted(ORGANS, key=lambda organ: -organ.priority):
+        mask = folder / f"{name}_OAR_{organ.name}.seg.nrrd"
+        if mask.exists():
+            labels[read_volume(mask).array_kji > 0] = organ.label
+            annotated.append(organ.label)
+    mr_file, truth = folder / f"{name}_IMG_MR_T1.nrrd", folder / f"{name}_TRUTH_CT_TO_MR.tfm"
+    mr = read_volume(mr_file) if mr_file.exists() else None
+    if mr is None:
+        return RawCase(name, ct, ct.with_array(labels), annotated=tuple(sorted(annotated)))
+    if truth.exists():
+        transform = read_transform(truth)
+    else:
+        registration = register_rigid(ct, mr)
+        mr = mr if registration.verdict != "failed" else None
+        transform = registration.transform
+    return RawCase(name, ct, ct.with_array(labels), mr, transform, tuple(sorted(annotated)))
+
+
+_LISTINGS = {"phantom": _phantoms, "openkbp": _openkbp, "hanseg": _hanseg}
