@@ -1,7 +1,7 @@
 """Transform nodes ↔ SimpleITK transforms.
 
-SimpleITK's resampling transforms map points of the fixed image to points of the moving one, in LPS; MRML nodes keep that
-as their "from parent" side, in RAS. So the node of a CT→MR transform, set as the MR's parent, puts the MR on the CT.
+SimpleITK's resampling transforms map points of the fixed image to points of the moving one, in LPS; MRML nodes keep
+that as their "from parent" side, in RAS. So the node of a CT→MR transform, as the MR's parent, puts the MR on the CT.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def add_transform(scene: slicer.vtkMRMLScene, transform: sitk.Transform, name: s
 def transform_of(
     node: slicer.vtkMRMLTransformNode, target: slicer.vtkMRMLTransformNode | None = None
 ) -> sitk.Transform:
-    """The SimpleITK transform, fixed → moving in LPS, of a node and the ones above it up to ``target`` (None: the world).
+    """The SimpleITK transform, fixed → moving in LPS, of a node and those above it up to ``target`` (None: the world).
 
-    Linear chains are composed. A non-linear node must stand directly under ``target``; ``GeometryMismatch`` when it does
-    not, or when ITK has no such transform (one that is known from its inverse only).
+    Linear chains are composed. A non-linear node must stand directly under ``target``; ``GeometryMismatch`` when it
+    does not, or when ITK has no such transform (one that is known from its inverse only).
     """
     try:
         matrix = matrix_between(target, node, repr(node.GetName()))

@@ -1,8 +1,8 @@
 """Volume nodes ↔ the engine's volumes.
 
-A node's place in the patient is its IJK→RAS AND the transforms above it. Linear ones are composed into the grid, exactly.
-Non-linear ones (a deformable registration, or the acquisition transform of an irregular DICOM series) cannot be a grid:
-they are refused, or the image is resampled when the caller asks for that.
+A node's place in the patient is its IJK→RAS AND the transforms above it. Linear ones are composed into the grid,
+exactly. Non-linear ones (a deformable registration, or the acquisition transform of an irregular DICOM series) cannot
+be a grid: they are refused, or the image is resampled when the caller asks for that.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def add_volume(
 
 
 def set_volume(node: slicer.vtkMRMLVolumeNode, volume: Volume) -> None:
-    """Give the node a copy of the volume's voxels, placed in the node's own space (its parent transform is not undone)."""
+    """Give the node a copy of the voxels, placed in the node's own space: its parent transform is not undone."""
     image = vtk.vtkImageData()
     image.SetDimensions(*volume.grid.size_ijk)
     image.GetPointData().SetScalars(scalars_of(volume.array_kji))

@@ -14,7 +14,13 @@ from hnseg.image.volume import Volume  # noqa: E402
 @pytest.fixture
 def scene():
     scene = slicer.vtkMRMLScene()
+    segmentations = slicer.vtkSlicerSegmentationsModuleLogic()  # registers nodes and conversion rules
+    segmentations.SetMRMLScene(scene)
+    colours = slicer.vtkMRMLColorLogic()
+    colours.SetMRMLScene(scene)
     yield scene
+    colours.SetMRMLScene(None)
+    segmentations.SetMRMLScene(None)
     scene.Clear(True)
 
 
