@@ -1,0 +1,75 @@
+"""What the MR scanner adds: through-plane averaging, bias field, Rician noise, voids at metal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hnseg.image.grid import Grid
+from hnseg.phantom.paint import Painter, Palette
+from hnseg.phantom.patient import Patient
+from hnseg.phantom.shapes import Array, Waves
+from hnseg.phantom.structure import View
+from hnseg.phantom.tissues import TISSUES
+
+_FAT_SIGNAL = 850.0
+
+
+def mr_palette(patient: Patient) -> Palette:
+    """T1-weighted signal of this patient's tissues, fat = 1."""
+    return Palette(
+        value=patient.t1,
+        texture={t.name: t.t1_texture for t in TISSUES.values()},
+        grainy=frozenset(t.name for t in TISSUES.values() if t.grain),
+        air=0.0,
+    )
+
+
+def subslices(grid: Grid) -> int:
+    """Into how many thinner slices a slice is split before averaging (odd, so that one lies at its centre)."""
+    return 1 if grid.spacing_mm[2] < 2.4 else 3
+
+
+def split_slices(grid: Grid, parts: int) -> Grid:
+    """The same box with ``parts`` times as many slices."""
+    i, j, k = grid.size_ijk
+    di, dj, dk = grid.spacing_mm
+    origin = grid.to_lps(np.array([0, 0, -0.5 + 0.5 / parts]))
+    return Grid((i, j, k * parts), (di, dj, dk / parts), tuple(origin), grid.direction)
+
+
+@dataclass(frozen=True, eq=False)
+class MrScanner:
+    """Turns painted sub-slices into MR slices. ``painter`` works on the split grid."""
+
+    patient: Patient
+    painter: Painter
+    parts: int
+
+    def slices(self, start: int, stop: int, *, labels: bool = False) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+        """int16 signal and labels of those slices of the unsplit grid."""
+        fine, label = self.painter.paint(start * self.parts, stop * self.parts, labels=labels)
+        image = fine.reshape(stop - start, self.parts, *fine.shape[1:]).mean(axis=1)
+        image *= self._bias(start, stop)
+        scan = self.patient.scan
+        rng = np.random.default_rng([self.patient.seed, 95, start])
+        real = image + np.float32(scan.mr_noise) * rng.standard_normal(image.shape, dtype=np.float32)
+        imaginary = np.float32(scan.mr_noise) * rng.standard_normal(image.shape, dtype=np.float32)
+        signal = np.hypot(real, imaginary) * np.float32(_FAT_SIGNAL)
+        return np.rint(signal).astype(np.int16), label[self.parts // 2 :: self.parts]
+
+    def _bias(self, start: int, stop: int) -> Array:
+        """Smooth coil sensitivity, brighter near the surface and falling off towards the neck."""
+        box = (slice(start * self.parts, stop * self.parts), *(slice(0, n) for n in self.painter.grid.shape_kji[1:]))
+        view = View(self.painter.lattice, box, self.painter.lattice.nodes)  # type: ignore[arg-type]
+        field = np.exp(np.float32(self.patient.scan.mr_bias) * view.smooth(self._field))
+        return np.asarray(
+            field.reshape(stop - start, self.parts, *field.shape[1:])[:, self.parts // 2], dtype=np.float32
+        )
+
+    @cached_property
+    def _field(self) -> Waves:
+        return Waves.draw(self.patient.rng(96), 260.0, 5)
