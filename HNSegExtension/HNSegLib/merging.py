@@ -18,7 +18,7 @@ class MergePolicy(Enum):
 
 
 class Status(Enum):
-    """Slicer's segment status. What we write is NOT_STARTED: its review is; Slicer sets IN_PROGRESS at the first edit."""
+    """Slicer's segment status. We write NOT_STARTED: review has not; Slicer sets IN_PROGRESS at the first edit."""
 
     NOT_STARTED = "notstarted"
     IN_PROGRESS = "inprogress"
@@ -28,7 +28,7 @@ class Status(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ExistingSegment:
-    """What the decision needs to know of a segment. ``ours`` means that HNSeg wrote it, ``organ`` is None for a stranger."""
+    """What the decision needs to know of a segment. ``ours``: HNSeg wrote it; ``organ``: None for a stranger."""
 
     id: str
     organ: Organ | None

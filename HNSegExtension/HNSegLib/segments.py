@@ -1,7 +1,7 @@
 """Label volumes → segments of a segmentation node, with names, colours, terminology and status.
 
-One import for all organs: Slicer puts them into one shared layer in a tenth of a second, where thirty single updates take
-ten seconds and erase one another. The import bypasses undo, masking and status, so these are honoured here.
+One import for all organs: Slicer puts them into one shared layer in a tenth of a second, where thirty single updates
+take ten seconds and erase one another. The import bypasses undo, masking and status, so these are honoured here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def import_labels(
     protect: bool = True,
     model: str = "",
 ) -> ImportReport:
-    """Write the labels of ``organs`` into the node; every organ that is not kept has a segment afterwards, empty or not.
+    """Write the labels of ``organs`` into the node; each organ that is not kept has a segment afterwards, empty or not.
 
     ``labels`` lies in the world (LPS) and may be on any grid; the node's own parent transform is undone. Nothing is
     changed when this raises: ``UnsupportedImage`` for a node whose source is not a binary labelmap or labels that are
