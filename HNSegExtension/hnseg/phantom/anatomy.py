@@ -577,7 +577,7 @@ def metal_places(patient: Patient) -> NDArray[np.float64]:
 
 def _muscle(b: _Builder, name: str, shape: Shape) -> Structure:
     """A muscle in its thin coat of fat."""
-    shape = b.rough(shape, name, 0.7, 16).grown((b.patient.muscle - 1) * 6)
+    shape = b.rough(shape, name, 0.7, 16).grown((b.patient.muscle - 1) * 6).coarse(2.6)
     return _under_skin(b, name, ((-1.1, "fat"), (0.0, "muscle")), shape, 4.0)
 
 

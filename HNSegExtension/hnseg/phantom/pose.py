@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import correlate1d, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from hnseg.phantom.patient import Patient, Pose
@@ -131,15 +131,17 @@ class CtToMr:
         """The B-spline's displacement at CT points."""
         if self.coefficients is None:
             return np.zeros_like(points_lps)
-        index = ((points_lps - _CONTROL_LOW) / _CONTROL_MM).T[::-1]
-        parts = [map_coordinates(c, index, order=3, prefilter=False, mode="nearest") for c in self.coefficients]
-        return np.stack(parts, axis=-1)
+        return _interpolate(self.coefficients, points_lps, order=3)
 
     def back(self, points_lps: Coordinates) -> Coordinates:
         """MR points → CT points, by fixed-point iteration (the B-spline is a contraction; stops at 0.005 mm)."""
         pose = self.patient.mr_pose
         target = (points_lps - pose.shift_mm) @ rotation_matrix(pose)
+        if self.coefficients is None:
+            return target
         guess = target
+        for _ in range(5):  # a quick linear estimate first, which the cubic then refines
+            guess = target - _interpolate(self._at_nodes, guess, order=1)
         for _ in range(25):
             update = target - self.displacement(guess)
             change = np.abs(update - guess).max()
@@ -147,6 +149,26 @@ class CtToMr:
             if change < 0.005:
                 break
         return guess
+
+    @cached_property
+    def _at_nodes(self) -> NDArray[np.float64]:
+        """The B-spline's displacement at its own nodes."""
+        assert self.coefficients is not None
+        kernel, values = np.array([1, 4, 1]) / 6, self.coefficients
+        for axis in (1, 2, 3):
+            values = correlate1d(values, kernel, axis=axis, mode="nearest")
+        return values
+
+
+def _interpolate(values: NDArray[np.float64], points_lps: Coordinates, *, order: int) -> Coordinates:
+    index = ((points_lps - _CONTROL_LOW) / _CONTROL_MM).T[::-1]
+    parts = [
+        map_coordinates(v, index, order=order, prefilter=False, mode="nearest")
+        if v.any()
+        else np.zeros(len(points_lps))
+        for v in values
+    ]
+    return np.stack(parts, axis=-1)
 
 
 @dataclass(frozen=True)

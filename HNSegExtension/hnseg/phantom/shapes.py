@@ -171,6 +171,7 @@ class Waves:
 
     vectors: NDArray[np.float32]
     phases: NDArray[np.float32]
+    wavelength_mm: float
 
     @classmethod
     def draw(
@@ -181,7 +182,7 @@ class Waves:
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         lengths = wavelength_mm * rng.uniform(0.7, 1.3, size=(count, 1))
         vectors = 2 * np.pi * directions / lengths / np.asarray(stretch)
-        return cls(vectors.astype(np.float32), rng.uniform(0, 2 * np.pi, count).astype(np.float32))
+        return cls(vectors.astype(np.float32), rng.uniform(0, 2 * np.pi, count).astype(np.float32), wavelength_mm)
 
     def __call__(self, points: Points) -> Array:
         """The noise at the points."""
@@ -190,6 +191,43 @@ class Waves:
         for (a, b, c), phase in zip(self.vectors, self.phases, strict=True):
             total += np.sin(a * x + b * y + c * z + phase)
         return total * np.float32(np.sqrt(2.0 / len(self.phases)))
+
+
+def sampled(function: Sdf, points: Points, step_mm: float) -> Array:
+    """A function that is smooth over ``step_mm``, evaluated about that far apart and interpolated linearly."""
+    if points[0].ndim != 3:
+        return function(points)
+    steps = [max(1, int(step_mm / mm)) for mm in _steps_mm(points)]
+    if max(steps) == 1:
+        return function(points)
+    nodes = [np.unique(np.append(np.arange(0, n, s), n - 1)) for n, s in zip(points[0].shape, steps, strict=True)]
+    picked = np.ix_(*nodes)
+    x, y, z = (p[picked] for p in points)
+    out = function((x, y, z))
+    for axis, (where, n) in enumerate(zip(nodes, points[0].shape, strict=True)):
+        if len(where) == n:
+            continue
+        low = np.clip(np.searchsorted(where, np.arange(n), side="right") - 1, 0, len(where) - 2)
+        weight = ((np.arange(n) - where[low]) / (where[low + 1] - where[low])).astype(np.float32)
+        weight = weight.reshape([-1 if a == axis else 1 for a in range(3)])
+        first = np.take(out, low, axis=axis)
+        high = np.take(out, low + 1, axis=axis)
+        high -= first
+        high *= weight
+        first += high
+        out = first
+    return out
+
+
+def _steps_mm(points: Points) -> list[float]:
+    """About how far apart neighbours are along each array axis."""
+    steps = []
+    for axis, n in enumerate(points[0].shape):
+        last: list[int | slice] = [0, 0, 0]
+        last[axis] = n - 1
+        d = [float(p[tuple(last)]) - float(p[0, 0, 0]) for p in points]
+        steps.append(max(float(np.linalg.norm(d)) / max(n - 1, 1), 1e-3))
+    return steps
 
 
 def step(value: Array, low: float, high: float) -> Array:

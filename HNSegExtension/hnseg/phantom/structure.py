@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hnseg.phantom.lattice import Box, Lattice
-from hnseg.phantom.shapes import Array, Points, Sdf, Waves, band, cut, ellipsoid, rounded_box, tube, union
+from hnseg.phantom.shapes import Array, Points, Sdf, Waves, band, cut, ellipsoid, rounded_box, sampled, tube, union
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,9 +66,16 @@ class Shape:
     def rough(self, waves: Waves, amplitude_mm: float) -> Shape:
         """Outline displaced by smooth noise of that standard deviation."""
         amp = np.float32(amplitude_mm)
-        return Shape(
-            lambda p: self.sdf(p) + amp * waves(p), self.low - 2.5 * amplitude_mm, self.high + 2.5 * amplitude_mm
-        )
+        step_mm = waves.wavelength_mm / 5
+
+        def sdf(p: Points) -> Array:
+            return self.sdf(p) + amp * sampled(waves, p, step_mm)
+
+        return Shape(sdf, self.low - 2.5 * amplitude_mm, self.high + 2.5 * amplitude_mm)
+
+    def coarse(self, step_mm: float) -> Shape:
+        """The same, evaluated only every ``step_mm`` and interpolated: for large smooth shapes."""
+        return Shape(lambda p: sampled(self.sdf, p, step_mm), self.low, self.high)
 
 
 def blob(centre: Sequence[float], size: Sequence[float], rotation: ArrayLike | None = None) -> Shape:
