@@ -60,7 +60,7 @@ def predict_labels(
 
     ``network``: (B, C, *patch) → logits (B, classes, *patch), in evaluation mode. ``labels[n]`` is class n's label,
     class 0 background. ``output_grid`` has axes parallel to the input's grid, in any order and sense; its voxels
-    outside that grid are background. When memory runs out, smaller plans are tried, each with a warning; after the last,
+    outside that grid are background. When memory runs out, smaller plans are tried, each with a warning; after the last
     ``DeviceError``. Whatever ``on_progress`` raises passes through.
     """
     report = on_progress or (lambda _fraction, _sentence: None)

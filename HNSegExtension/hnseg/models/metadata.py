@@ -1,0 +1,200 @@
+"""What a model bundle says about itself: frozen, checked when made, stored as the ``hnseg`` part of its metadata."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hnseg.errors import ConfigError
+from hnseg.organs import BY_NAME, find_organ
+from hnseg.preprocessing import PreprocessSettings
+
+FORMAT = 1
+"""Raised when an older engine could not use a newer bundle."""
+
+BACKGROUND = "background"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """What ``hnseg.models.networks.build_network`` is called with."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PostprocessSettings:
+    """What is corrected after prediction. Every rule can be switched off; all are on by default.
+
+    ``parts``: connected parts kept per organ where it differs from the organ table. ``spare_part``: a part of at least
+    this share of the organ's largest is never removed, since a gap in a long thin organ must not cost half of it; above
+    1 switches that off. ``body_margin_mm``: how far beyond the body's outline an organ may reach. ``volume_tolerance``:
+    share by which a volume may leave its published range before a warning. ``ranges_ml``: ranges that differ from the
+    organ table's.
+    """
+
+    largest_parts: bool = True
+    parts: dict[str, int] = field(default_factory=dict)
+    spare_part: float = 0.5
+    fill_holes: bool = True
+    inside_body: bool = True
+    body_margin_mm: float = 3.0
+    check_sides: bool = True
+    volume_tolerance: float = 0.25
+    ranges_ml: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in (*self.parts, *self.ranges_ml):
+            find_organ(name)
+        if min(self.parts.values(), default=1) < 1:
+            raise ConfigError(f"An organ keeps at least one part, got {self.parts}; correct the post-processing.")
+        if any(high < low for low, high in self.ranges_ml.values()):
+            raise ConfigError(f"ranges_ml needs (low, high) pairs, got {self.ranges_ml}; correct the post-processing.")
+        if min(self.spare_part, self.body_margin_mm, self.volume_tolerance) < 0:
+            raise ConfigError("Post-processing shares and margins are at least 0; correct the settings.")
+
+
+@dataclass(frozen=True, slots=True)
+class InputLimits:
+    """What the model was trained on; images outside are segmented all the same, with a warning.
+
+    ``coarsest_spacing_mm``: largest voxel, along the axes nearest to x, y, z. ``shortest_mm``: least extent along z.
+    ``body_median_hu``: range of the median HU inside the body. ``median_hu`` of a head and neck lies near 20 … 60.
+    """
+
+    coarsest_spacing_mm: tuple[float, float, float] = (2.5, 2.5, 5.0)
+    shortest_mm: float = 100.0
+    body_median_hu: tuple[float, float] = (-150.0, 150.0)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleMetadata:
+    """Everything that the engine needs to use a bundle, and that a person needs to judge it.
+
+    ``labels``: class names in channel order, ``background`` first, then organ names of the table.
+    ``trained_organs``: those that had annotations in training; empty means all of ``labels``.
+    ``organ_centres_mm``: mean LPS centroids in the training cohort's own frame; they tell whether an organ that was not
+    found should have been in the scan. ``files``: SHA-256 (hex) of each file by its path in the bundle, except of the
+    metadata file itself.
+    """
+
+    name: str
+    title: str
+    version: str
+    licence: str
+    training_data: str
+    network: NetworkSettings
+    preprocess: PreprocessSettings
+    patch_kji: tuple[int, int, int]
+    overlap: float = 0.5
+    labels: tuple[str, ...] = (BACKGROUND, *BY_NAME)
+    trained_organs: tuple[str, ...] = ()
+    postprocess: PostprocessSettings = field(default_factory=PostprocessSettings)
+    limits: InputLimits = field(default_factory=InputLimits)
+    organ_centres_mm: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"A model's name is made of a-z, 0-9, '.', '_' and '-' (at most 64), got {self.name!r}; rename it."
+            )
+        if self.format > FORMAT:
+            raise ConfigError(f"The bundle has format {self.format}, this engine reads up to {FORMAT}; update HNSeg.")
+        if not self.labels or self.labels[0] != BACKGROUND or len(set(self.labels)) != len(self.labels):
+            raise ConfigError(f"labels begins with {BACKGROUND!r} and names each class once; correct the metadata.")
+        for name in (*self.labels[1:], *self.trained_organs, *self.organ_centres_mm):
+            find_organ(name)
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """The organ table's label of each class, in channel order; 0 first."""
+        return (0, *(find_organ(name).label for name in self.labels[1:]))
+
+    @property
+    def organs(self) -> tuple[str, ...]:
+        """The organs that the model was trained to find, in label order."""
+        known = self.trained_organs or self.labels[1:]
+        return tuple(name for name in BY_NAME if name in known)
+
+
+def monai_metadata(metadata: BundleMetadata, *, versions: Mapping[str, str]) -> dict[str, Any]:
+    """The keys that MONAI's bundle schema asks for (docs.monai.io, "MONAI Bundle Specification")."""
+    channels = metadata.preprocess.channels
+    patch = list(metadata.patch_kji)
+    return {
+        "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
+        "version": metadata.version,
+        "changelog": {metadata.version: "see docs/README.md"},
+        "monai_version": versions["monai"],
+        "pytorch_version": versions["torch"],
+        "numpy_version": versions["numpy"],
+        "required_packages_version": {"hnseg": versions["hnseg"], "safetensors": versions["safetensors"]},
+        "name": metadata.title,
+        "task": "Segmentation of head-and-neck organs at risk",
+        "description": metadata.title,
+        "authors": "HNSeg contributors",
+        "copyright": f"HNSeg contributors, {metadata.licence}",
+        "data_source": metadata.training_data,
+        "data_type": "nrrd",
+        "image_classes": "CT and T1 MR, normalised as channel_def says",
+        "label_classes": "integer data, one value per organ",
+        "pred_classes": "logits, one channel per class",
+        "intended_use": "Research use only, not a medical device",
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    "type": "image",
+                    "format": "multimodal",
+                    "modality": "CT, MR",
+                    "num_channels": len(channels),
+                    "spatial_shape": patch,
+                    "dtype": "float32",
+                    "value_range": [-metadata.preprocess.mr_clip, metadata.preprocess.mr_clip],
+                    "is_patch_data": True,
+                    "channel_def": {str(n): name for n, name in enumerate(channels)},
+                }
+            },
+            "outputs": {
+                "pred": {
+                    "type": "image",
+                    "format": "segmentation",
+                    "num_channels": len(metadata.labels),
+                    "spatial_shape": patch,
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": True,
+                    "channel_def": {str(n): name for n, name in enumerate(metadata.labels)},
+                }
+            },
+        },
+    }
+
+
+def monai_inference(metadata: BundleMetadata, weights: str) -> dict[str, Any]:
+    """A MONAI bundle configuration that builds the same network, with its weights, and a sliding-window inferer.
+
+    Not strict, since the weights hold a tensor with two names once.
+    """
+    return {
+        "bundle_root": ".",
+        "weights": f"$@bundle_root + '/{weights}'",
+        "network_def": {
+            "_target_": "hnseg.models.networks.build_network",
+            "name": metadata.network.name,
+            **metadata.network.arguments,
+        },
+        "state_dict": {"_target_": "safetensors.torch.load_file", "filename": "@weights"},
+        "load_weights": "$@network_def.load_state_dict(@state_dict, strict=False)",
+        "inferer": {
+            "_target_": "SlidingWindowInferer",
+            "roi_size": list(metadata.patch_kji),
+            "overlap": metadata.overlap,
+            "mode": "gaussian",
+        },
+    }
