@@ -74,31 +74,34 @@ class Segmentation:
         return cls((labels.with_array(kept[array]),), tuple(segment_of(organ) for organ in organs))
 
     @classmethod
-    def from_masks(cls, masks: Mapping[str, Volume]) -> Segmentation:
+    def from_masks(cls, masks: Mapping[str, Volume] | Iterable[tuple[str, Volume]]) -> Segmentation:
         """From masks by name (nonzero = inside) on one grid; disjoint ones share a layer, overlaps open further ones.
 
         A name or alias of the organ table becomes that organ, with its label, colour and codes; other names get a free
-        label. Raises ``GeometryMismatch`` when the grids differ by more than 0.001 mm.
+        label. Pairs are taken one at a time, so that a generator need not hold all masks at once. Raises
+        ``GeometryMismatch`` when the grids differ by more than 0.001 mm.
         """
-        if not masks:
-            raise UnsupportedImage("There are no masks to stack; give at least one.")
-        grid = next(iter(masks.values())).grid
-        dtype = np.uint8 if len(ORGANS) + len(masks) < 256 else np.uint16
+        grid: Grid | None = None
         strangers = 0
         layers: list[NDArray[Any]] = []
         segments: list[Segment] = []
-        for name, mask in masks.items():
+        for name, mask in masks.items() if isinstance(masks, Mapping) else masks:
+            grid = grid or mask.grid
             if not mask.grid.is_close(grid):
                 raise GeometryMismatch(f"The mask of {name} lies on another grid than the first; resample it first.")
             box = _box(mask.array_kji)
             inside = mask.array_kji[box] != 0
             layer = _layer_with_room(layers, box, inside)
             if layer == len(layers):
-                layers.append(np.zeros(grid.shape_kji, dtype=dtype))
+                layers.append(np.zeros(grid.shape_kji, dtype=np.uint8))
             segment = _named(name, layer=layer, stranger=strangers)
             strangers += segment.organ is None
+            if segment.label > np.iinfo(layers[layer].dtype).max:
+                layers[layer] = layers[layer].astype(np.uint16)
             layers[layer][box][inside] = segment.label
             segments.append(segment)
+        if grid is None:
+            raise UnsupportedImage("There are no masks to stack; give at least one.")
         return cls(tuple(Volume(layer, grid) for layer in layers), tuple(segments))
 
     def segment(self, name: str) -> Segment:
@@ -194,7 +197,7 @@ def _read_masks(folder: Path) -> Segmentation:
     if not named:
         raise UnreadableFile(f"{folder} holds no mask named after an organ; give files as …_OAR_Parotid_L.seg.nrrd.")
     _refuse_twins([organ.name for organ, _ in named], f"in {folder} are both of")
-    return Segmentation.from_masks({organ.name: read_volume(path) for organ, path in named})
+    return Segmentation.from_masks((organ.name, read_volume(path)) for organ, path in named)
 
 
 def organ_in_file_name(path: Path) -> Organ | None:
