@@ -77,6 +77,20 @@ class _Builder:
         return _cranial_cavity(self)
 
 
+def _half_space(normal: tuple[float, float, float], through: tuple[float, float, float]) -> Shape:
+    """Everything on the far side of a plane from its outward ``normal``."""
+    n = np.asarray(normal) / np.linalg.norm(normal)
+    reach = float(n @ np.asarray(through))
+    a, c, d = (np.float32(v) for v in n)
+    everywhere = np.full(3, 999.0)
+    return Shape(lambda p: a * p[0] + c * p[1] + d * p[2] - np.float32(reach), -everywhere, everywhere)
+
+
+def _inside(b: _Builder, shape: Shape, depth_mm: float) -> Shape:
+    """The part that lies at least ``depth_mm`` under the skin."""
+    return shape.within(b.body.grown(-depth_mm))
+
+
 def _tilt(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> NDArray[np.float64]:
     return np.asarray(Rotation.from_euler("xyz", (x, y, z), degrees=True).as_matrix())
 
@@ -89,24 +103,26 @@ def _mirror(path: object, sign: float) -> NDArray[np.float64]:
 
 
 def _body(b: _Builder) -> Shape:
-    head = blob((0, -5, 30), (164, 204, 210))
-    face = block((0, -44, -32), (122, 112, 132), 42).joined(blob((0, -60, -70), (88, 70, 62)), 20)
-    jaws = blob((0, -10, -22), (162, 84, 104))
+    # The scalp follows the skull: same centre, same roughness.
+    head = b.rough(blob((0, -5, 30), (163, 203, 209)), "cavity", 1.0, 75)
+    face = block((0, -43, -32), (118, 110, 132), 44).joined(blob((0, -60, -70), (84, 70, 62)), 20)
+    jaws = blob((0, -10, -24), (158, 84, 104))
     head = head.joined(face, 22).joined(jaws, 22)
     for _, s in SIDES:
-        head = head.without(blob((33 * s, -104, 20), (34, 26, 22)), 12)
-        head = head.joined(blob((30 * s, -92, -4), (34, 18, 22)), 14)
-    nose = pipe([(0, -97, 26), (0, -107, 2), (0, -114, -16), (0, -102, -24)], (5, 6.5, 8.5, 8))
-    wings = blob((9, -104, -20), (12, 18, 13)) | blob((-9, -104, -20), (12, 18, 13))
+        head = head.without(blob((34 * s, -108, 17), (46, 46, 30)), 14)
+        head = head.joined(blob((32 * s, -72, 18), (32, 33, 30)), 8)
+        head = head.joined(blob((32 * s, -86, -8), (36, 24, 24)), 14)
+    nose = pipe([(0, -96, 26), (0, -106, 2), (0, -113, -15), (0, -101, -24)], (4.5, 6, 8, 8))
+    wings = blob((8.5, -102, -20), (11, 18, 12)) | blob((-8.5, -102, -20), (11, 18, 12))
     head = head.joined(nose, 12).joined(wings, 6)
     neck_path = smooth_path([(0, 12, -20), (0, 17, -75), (0, 20, -120), (0, 26, -165), (0, 34, -205), (0, 36, -280)])
     neck = strap(neck_path, np.linspace(57, 66, len(neck_path)), np.linspace(62, 68, len(neck_path)), (0, 1, 0), 60)
-    slope = [(-205, 40, -262), (-165, 42, -240), (-95, 44, -206), (-45, 38, -176), (45, 38, -176), (95, 44, -206),
-             (165, 42, -240), (205, 40, -262)]  # fmt: skip
-    shoulders = strap(smooth_path(slope), [48] * 22, [34] * 22, (0, 0, 1), 60)
-    chest = block((0, 22, -320), (330, 200, 250), 70)
-    body = head.joined(neck, 26).joined(shoulders, 40).joined(chest, 40)
-    return b.rough(body, "body", 1.3, 70)
+    slope = [(-190, 40, -266), (-160, 42, -244), (-95, 46, -206), (-45, 40, -176), (45, 40, -176), (95, 46, -206),
+             (160, 42, -244), (190, 40, -266)]  # fmt: skip
+    shoulders = strap(smooth_path(slope), [52] * 22, [36] * 22, (0, 0, 1), 60)
+    chest = block((0, 24, -320), (340, 190, 246), 75)
+    body = head.joined(neck, 26).joined(shoulders, 40).joined(chest, 45)
+    return b.rough(body, "body", 0.6, 80)
 
 
 def _ears(b: _Builder) -> Shape:
@@ -131,8 +147,8 @@ def outline(b: _Builder) -> Iterator[Structure]:
     if patient.mask_shell:
         holes = b.waves("holes", 9.0, 10)
         front = lambda view: np.maximum(  # noqa: E731
-            np.abs(view.smooth(body.sdf) - 2.4) - 1.1,
-            np.maximum(view.points[1] - 40, 0.9 * np.abs(holes(view.points)) * -1 + 0.1),
+            np.abs(view.smooth(body.sdf) - 1.9) - 0.8,
+            np.maximum(view.points[1] - 38, 0.35 - np.abs(holes(view.points)) * 2.5),
         )
         yield Structure("mask", ((0.0, "plastic"),), front, body.low - 4, body.high + 4)
     yield solid("ears", ((0.0, "skin"), (1.5, "cartilage_soft")), _ears(b))
@@ -159,14 +175,14 @@ def _bulk_muscle(b: _Builder) -> Structure:
 
     def depth(points: Points) -> Array:
         x, y, z = points
-        face = np.minimum(20.0 - y, z + 62.0)
+        face = np.minimum(20.0 - y + 3.0 * ragged(points), z + 62.0)
         visceral = np.minimum(22 - y, 40 - np.abs(x)) * step(z, -50, -80)
         return np.maximum(
             np.maximum(b.body.sdf(points) + _fat_depth(b, points), np.minimum(face, 12.0)),
             np.minimum(visceral, 8) * 0.8 - 3,
         )
 
-    fine = b.waves("bulk", 16.0)
+    fine, ragged = b.waves("bulk", 16.0), b.waves("ragged", 24.0)
 
     def distance(view: View) -> Array:
         return view.smooth(depth) + np.float32(1.2) * view.smooth(fine)
@@ -175,18 +191,18 @@ def _bulk_muscle(b: _Builder) -> Structure:
 
 
 def _fascia(b: _Builder) -> Structure:
-    """Fat planes between muscles: the zero levels of a noise stretched along the neck."""
-    sheets = b.waves("sheets", 26.0, 9, (1, 1, 3.0))
-    thickness = b.waves("sheet thickness", 30.0)
+    """Fat planes between muscles: the zero levels of a noise stretched along the neck, of uneven thickness."""
+    sheets = b.waves("sheets", 30.0, 9, (1.4, 0.8, 3.0))
+    thickness = b.waves("sheet thickness", 26.0)
     inside = lambda p: np.maximum(b.body.sdf(p) + 7.0, p[2] + 35.0)  # noqa: E731
 
     def distance(view: View) -> Array:
-        sheet = np.abs(view.smooth(sheets)) * np.float32(4.1) - (
-            np.float32(0.75) + np.float32(0.55) * view.smooth(thickness)
-        )
-        return np.maximum(sheet, view.smooth(inside))
+        half = np.float32(0.1) + np.float32(0.75) * view.smooth(thickness)
+        return np.maximum(np.abs(view.smooth(sheets)) * np.float32(4.5) - half, view.smooth(inside))
 
-    return Structure("fascia", ((0.0, "fat"),), distance, b.body.low, np.minimum(b.body.high, (999, 999, -30)))
+    return Structure(
+        "fascia", ((0.0, "fat"),), distance, b.body.low, np.minimum(b.body.high, (999, 999, -30)), blur_mm=0.8
+    )
 
 
 # --- skull and brain ---------------------------------------------------------------------------------------------
@@ -203,7 +219,8 @@ def _cranial_floor(points: Points) -> Array:
     central = step(side, 21, 10)
     floor = central * clivus + (1 - central) * lateral
     front = step(y, -42, -52)
-    orbit_roof = 38 - 8 * step(side, 12, 5)
+    dome = np.exp(-np.square((side - 31) / 17) - np.square((y + 70) / 24))
+    orbit_roof = 25 + 13 * dome - 3 * step(side, 9, 4)
     return np.asarray(floor * (1 - front) + front * orbit_roof, dtype=np.float32)
 
 
@@ -214,7 +231,7 @@ def _cranial_cavity(b: _Builder) -> Shape:
         vault.low,
         vault.high,
     )
-    return b.rough(raw, "cavity", 0.8, 45)
+    return b.rough(raw, "cavity", 1.0, 75)
 
 
 def skull(b: _Builder) -> Iterator[Structure]:
@@ -325,9 +342,13 @@ def orbits(b: _Builder) -> Iterator[Structure]:
     for side, s in SIDES:
         anterior, posterior = "Eye_A" + side, "Eye_P" + side
         at = np.array((32 * s, -72, 18)) + b.offset(posterior)
-        cone = pipe(_mirror([(31, -80, 18), (29, -64, 19), (22, -46, 22), (13, -33, 26)], s), (19, 18, 11, 4))
-        cone = b.rough(cone, "orbit" + side, 0.5, 20)
-        yield solid("orbit", ((-2.2, "thin_bone"), (0.0, "fat")), cone.within(block((0, -40, 18), (140, 88, 120), 1)))
+        cone = pipe(_mirror([(32, -76, 18), (29, -62, 19), (22, -46, 22), (13, -33, 26)], s), (18.5, 17.5, 11, 4))
+        cone = b.rough(cone, "orbit" + side, 0.6, 20)
+        # The rim: set back on the side of the temple, forward at the nose.
+        rim = _half_space((-0.45 * s, -1.0, 0.12), (31 * s, -80, 18))
+        wall = cone.grown(2.0).within(rim)
+        yield solid("orbital wall", "thin_bone", wall)
+        yield solid("orbit", "fat", _inside(b, cone, 3.0).within(rim.grown(6)))
         apex = np.array((14 * s, -36, 26))
         for name, out in (
             ("lateral", (10.5 * s, 0, 0)),
@@ -370,8 +391,8 @@ def orbits(b: _Builder) -> Iterator[Structure]:
 
 def face(b: _Builder) -> Iterator[Structure]:
     maxilla = b.rough(block((0, -60, -12), (62, 46, 52), 14), "maxilla", 1.0, 18)
-    frontal = blob((0, -88, 42), (70, 20, 26))
-    yield solid("brow", ((0.0, "cortex"), (2.0, "diploe")), frontal.within(b.body.grown(-7)))
+    brow = strap([(-48, -76, 33), (-28, -90, 37), (0, -94, 33), (28, -90, 37), (48, -76, 33)], 4.0, (4, 5, 6, 5, 4))
+    yield solid("brow", ((0.0, "cortex"), (1.8, "diploe")), _inside(b, brow, 4.5))
     yield solid("maxilla", ((0.0, "thin_bone"), (1.6, "fat")), maxilla)
     palate = b.rough(block((0, -60, -27), (48, 52, 5), 2.4), "palate", 0.5, 15)
     yield solid("palate", "thin_bone", palate)
@@ -386,7 +407,8 @@ def face(b: _Builder) -> Iterator[Structure]:
         yield solid("pterygoid", "thin_bone", pterygoid)
         sinus = b.rough(block((25 * s, -58, -8), (25, 32, 31), 11), "sinus" + side, 1.2, 16)
         yield solid("maxillary sinus", ((-1.2, "thin_bone"), (-0.2, "mucosa"), (1.0, "air")), sinus)
-    nasal = b.rough(block((0, -62, 0), (27, 76, 46), 8), "nasal", 0.6, 14)
+    nasal = block((0, -60, -12), (27, 72, 26), 9).joined(block((0, -62, 8), (13, 70, 30), 5), 8)
+    nasal = b.rough(nasal, "nasal", 0.7, 14)
     yield solid("nasal cavity", ((0.0, "mucosa"), (1.2, "air")), nasal.within(b.body.grown(1)))
     turbinates = b.waves("turbinates", 11.0, 10, (1, 6, 1))
     yield Structure(
@@ -577,18 +599,21 @@ def metal_places(patient: Patient) -> NDArray[np.float64]:
 
 def _muscle(b: _Builder, name: str, shape: Shape) -> Structure:
     """A muscle in its thin coat of fat."""
-    shape = b.rough(shape, name, 0.7, 16).grown((b.patient.muscle - 1) * 6).coarse(2.6)
-    return _under_skin(b, name, ((-1.1, "fat"), (0.0, "muscle")), shape, 4.0)
+    shape = b.rough(shape, name, 1.0, 18).grown((b.patient.muscle - 1) * 6).coarse(2.6)
+    return _under_skin(b, name, ((-0.9, "fascia"), (0.0, "muscle")), shape, 4.5)
 
 
 def _under_skin(
     b: _Builder, name: str, layers: tuple[tuple[float, str], ...], shape: Shape, depth_mm: float
 ) -> Structure:
-    """A structure that keeps at least ``depth_mm`` away from the skin."""
+    """A structure that keeps at least ``depth_mm`` away from the skin, and out of the skull."""
     return Structure(
         name,
         layers,
-        lambda view: np.maximum(shape.sdf(view.points), view.smooth(b.body.sdf) + np.float32(depth_mm)),
+        lambda view: np.maximum(
+            np.maximum(shape.sdf(view.points), view.smooth(b.body.sdf) + np.float32(depth_mm)),
+            np.float32(5.0) - view.smooth(b.cavity.sdf),
+        ),
         shape.low,
         shape.high,
     )
