@@ -12,6 +12,8 @@ DEVICES = ("auto", "cpu", "cuda")
 MR_REFERENCE = "MR"
 """Name of the node reference to the MR volume."""
 
+_DEFAULT, _ALL = "default", "all"
+
 
 @dataclass(frozen=True, slots=True)
 class Choices:
@@ -27,11 +29,11 @@ class Choices:
     @classmethod
     def from_parameters(cls, parameter: Callable[[str], str | None]) -> Choices:
         """From strings by name. What is absent, or unknown because another version wrote it, takes its default."""
-        given = {name: parameter(name) or "" for name in PARAMETERS}
+        given = {name: parameter(name) or default for name, default in PARAMETERS.items()}
         known = tuple(name for name in given["Organs"].split(",") if name in BY_NAME)
         policies = {policy.value: policy for policy in MergePolicy}
         return cls(
-            model=given["Model"],
+            model="" if given["Model"] == _DEFAULT else given["Model"],
             organs=known,
             policy=policies.get(given["MergePolicy"], MergePolicy.REPLACE),
             protect=given["Protect"] != "0",
@@ -40,10 +42,10 @@ class Choices:
         )
 
     def to_parameters(self) -> dict[str, str]:
-        """Strings by name."""
+        """Strings by name, never empty: Slicer takes an empty parameter for a missing one."""
         return {
-            "Model": self.model,
-            "Organs": ",".join(self.organs),
+            "Model": self.model or _DEFAULT,
+            "Organs": ",".join(self.organs) or _ALL,
             "MergePolicy": self.policy.value,
             "Protect": "1" if self.protect else "0",
             "Device": self.device,
@@ -51,4 +53,5 @@ class Choices:
         }
 
 
-PARAMETERS = tuple(Choices().to_parameters())
+PARAMETERS = Choices().to_parameters()
+"""Every parameter's name and default."""

@@ -31,6 +31,7 @@ class ExistingSegment:
     """What the decision needs to know of a segment. ``ours``: HNSeg wrote it; ``organ``: None for a stranger."""
 
     id: str
+    name: str
     organ: Organ | None
     status: Status
     empty: bool
@@ -63,7 +64,8 @@ def plan_merge(
     """Decide organ by organ, in the order given.
 
     With ``protect`` a segment that somebody edited, approved, flagged or brought along is never written, whatever the
-    policy. Where several segments bear one organ's name, the first counts, and any protected one protects the organ.
+    policy. Where an organ has several segments (copies keep their tags), the one that is called like it is written, and
+    any protected one protects the organ.
     """
     by_organ: dict[str, list[ExistingSegment]] = {}
     for segment in existing:
@@ -77,7 +79,8 @@ def plan_merge(
         if reason:
             kept.append(Kept(organ, reason))
         else:
-            writes.append((organ, found[0].id if found else None))
+            named_first = sorted(found, key=lambda segment, name=organ.name: segment.name != name)
+            writes.append((organ, named_first[0].id if found else None))
     return Plan(tuple(writes), tuple(kept))
 
 

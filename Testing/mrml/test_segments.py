@@ -10,6 +10,7 @@ from hnseg.errors import GeometryMismatch, UnsupportedImage
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.organs import BY_NAME, ORGANS
+from hnseg.terminology import STATUS_TAG, TERMINOLOGY_TAG
 from HNSegLib.merging import MergePolicy, Status
 from HNSegLib.segments import (
     MODEL_TAG,
@@ -178,6 +179,17 @@ def test_only_empty_segments_are_filled_under_that_policy(labels, node):
     np.testing.assert_allclose(points_lps(node, "Lips"), expected_lps(labels, 23), atol=1e-6)
 
 
+def test_a_copy_that_the_user_put_aside_is_not_overwritten(labels, node):
+    import_labels(labels, node)
+    segmentation = node.GetSegmentation()
+    copy = slicer.vtkSegment()
+    copy.DeepCopy(segmentation.GetSegment("Lips"))
+    copy.SetName("Lips before")
+    segmentation.AddSegment(copy, "aside", "A_Carotid_L")
+    import_labels(labels.with_array(np.roll(labels.array_kji, 2, axis=2)), node)
+    np.testing.assert_allclose(points_lps(node, "Lips before"), expected_lps(labels, 23), atol=1e-6)
+
+
 def test_a_strangers_segment_stays_and_keeps_its_voxels(labels, node):
     ids = vtk.vtkStringArray()
     ids.InsertNextValue("tumour")
@@ -295,6 +307,11 @@ def test_simpleitk_reads_what_slicer_saves_with_names_labels_and_place(labels, n
     distances = np.linalg.norm(expected_lps(labels, 27) - seen, axis=1)
     assert np.count_nonzero(array == 27) == 27
     assert distances.min() < 1e-4
+
+
+def test_slicer_names_the_tags_as_the_engine_does():
+    assert slicer.vtkSlicerSegmentationsModuleLogic.GetStatusTagName() == STATUS_TAG
+    assert slicer.vtkSegment.GetTerminologyEntryTagName() == TERMINOLOGY_TAG
 
 
 def test_slicers_own_node_overload_would_apply_a_parent_transform_twice(labels, scene, node):

@@ -1,0 +1,1 @@
+"""The Segment Editor effect; Slicer loads its file by path."""
