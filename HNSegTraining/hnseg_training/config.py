@@ -88,10 +88,11 @@ class OptimisationConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """One system."""
+    """One system. ``start_from``: a model bundle or a run's folder whose weights training starts from."""
 
     name: str
     seed: int = 0
+    start_from: str = ""
     cohorts: tuple[CohortConfig, ...] = (CohortConfig(),)
     preprocess: PreprocessSettings = field(default_factory=PreprocessSettings)
     network: NetworkConfig = field(default_factory=NetworkConfig)

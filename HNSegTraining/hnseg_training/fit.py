@@ -11,8 +11,11 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
+from safetensors.torch import load_file
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from hnseg.errors import ConfigError
 from hnseg.plain import to_plain
 from hnseg_training.cases import prepare
 from hnseg_training.config import TrainConfig
@@ -34,11 +37,30 @@ def fit(config: TrainConfig, folder: Path, *, on_progress: Callable[[float, str]
     done = _steps_done(checkpoint) if resume else 0
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module = SegmentationModule(config)
+    if config.start_from and not done:
+        module.network.load_state_dict(starting_weights(Path(config.start_from)))
     if config.network.compile:
         module.network.compile()
     trainer = _trainer(config, folder)
     trainer.fit(module, _loader(config, cases, skip=done), ckpt_path=checkpoint if done else None, weights_only=True)
     return checkpoint
+
+
+def starting_weights(source: Path) -> dict[str, Tensor]:
+    """The network's weights in a run's last checkpoint (their running average) or in a bundle."""
+    checkpoint, safetensors = source / "checkpoints" / CHECKPOINT, source / "models" / "model.safetensors"
+    if checkpoint.exists():
+        return averaged_weights(checkpoint)
+    if safetensors.exists():
+        return {name: weight.float() for name, weight in load_file(safetensors).items()}
+    raise ConfigError(f"start_from names {source}, which is neither a run nor a bundle; give one of these.")
+
+
+def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """The exponential running average of the network's weights, without Lightning's prefix."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "network."
+    return {name.removeprefix(prefix): weight for name, weight in state.items() if name.startswith(prefix)}
 
 
 def _trainer(config: TrainConfig, folder: Path) -> pl.Trainer:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from hnseg.image.files import read_transform, read_volume
 
 from hnseg.errors import InputError
+from hnseg.image.files import read_transform, read_volume
 from hnseg.image.volume import Volume
 from hnseg.organs import ORGANS, find_organ
 from hnseg_training.config import CohortConfig
@@ -44,11 +44,13 @@ def _phantoms(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
 
 
 def phantom_case(seed: int, *, variation: float) -> RawCase:
-    """The phantom patient of that seed."""
+    """The phantom patient of that seed, scanned in slices of 2…3 mm and pixels near the networks' own spacing."""
     from hnseg.phantom import PhantomOptions, draw_patient, render
 
     rng = np.random.default_rng(seed)
-    case = render(draw_patient(rng, PhantomOptions(variation=variation)), rng=rng)
+    patient = draw_patient(rng, PhantomOptions(variation=variation))
+    pixel_mm, slice_mm = rng.uniform(1.2, 1.5), rng.uniform(2.0, 3.0)
+    case = render(patient, ct_spacing_mm=(pixel_mm, pixel_mm, slice_mm))
     return RawCase(f"phantom-{seed}", case.ct, case.labels, case.mr, case.ct_to_mr)
 
 

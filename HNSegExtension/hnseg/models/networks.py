@@ -62,6 +62,7 @@ class SubpixelUNet(nn.Module):
             filters=list(filters),
             norm_name=("INSTANCE", {"affine": True}),
         )
+        _norms_in_place(self.unet)
 
     def subvoxel_logits(self, image: Tensor) -> Tensor:
         """Logits before the shuffle, (B, subvoxels·classes, K/a, J/b, I/c): what the training loss works on."""
@@ -85,3 +86,15 @@ def build_network(name: str, **arguments: Any) -> nn.Module:
         if argument not in known:
             raise ConfigError(f"The network {name!r} takes no {argument!r}; {nearest(argument, known)}")
     return NETWORKS[name](**arguments)
+
+
+def _norms_in_place(module: nn.Module) -> None:
+    """Instance norms as group norms of one channel each: the same values and weights, but torch computes them in
+    channels-last layout without copying the image there and back.
+    """
+    for name, child in module.named_children():
+        if isinstance(child, nn.InstanceNorm3d):
+            channels = child.num_features
+            setattr(module, name, nn.GroupNorm(channels, channels, eps=child.eps, affine=True))
+        else:
+            _norms_in_place(child)
