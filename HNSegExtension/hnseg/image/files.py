@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -53,13 +53,16 @@ def write_volume(volume: Volume, path: str | Path) -> None:
         _write_sitk(to_sitk(volume), temporary, path)
 
 
-def read_image(path: str | Path, *, modality: Modality) -> Volume:
-    """The CT or MR in an image file, in a DICOM folder, or in the series to which one DICOM file belongs."""
+def read_image(path: str | Path, *, modality: Modality, on_note: Callable[[str], None] | None = None) -> Volume:
+    """The CT or MR in an image file, in a DICOM folder, or in the series to which one DICOM file belongs.
+
+    ``on_note`` is told, in a sentence each, what a person should know of how a DICOM series was read.
+    """
     path = Path(path)
     if path.is_dir() or is_dicom(path):
         from hnseg.image.dicom import read_series  # pydicom is needed here alone
 
-        return read_series(path, modality=modality)
+        return read_series(path, modality=modality, on_note=on_note)
     return read_volume(path)
 
 
