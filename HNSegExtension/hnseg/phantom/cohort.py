@@ -17,7 +17,7 @@ from hnseg.image.volume import Volume
 from hnseg.organs import ORGANS
 from hnseg.phantom.options import PhantomOptions
 from hnseg.phantom.patient import Patient, draw_patient
-from hnseg.phantom.render import SIZES, PhantomCase, Size, render
+from hnseg.phantom.rendering import SIZES, PhantomCase, Size, render
 
 OnProgress = Callable[[float, str], None]
 

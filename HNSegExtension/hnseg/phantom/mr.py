@@ -29,8 +29,8 @@ def mr_palette(patient: Patient) -> Palette:
 
 
 def subslices(grid: Grid) -> int:
-    """Into how many thinner slices a slice is split before averaging (odd, so that one lies at its centre)."""
-    return 1 if grid.spacing_mm[2] < 2.4 else 3
+    """Into how many slices of about 2 mm a slice is split before averaging."""
+    return max(1, round(grid.spacing_mm[2] / 2.0))
 
 
 def split_slices(grid: Grid, parts: int) -> Grid:
@@ -49,17 +49,17 @@ class MrScanner:
     painter: Painter
     parts: int
 
-    def slices(self, start: int, stop: int, *, labels: bool = False) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-        """int16 signal and labels of those slices of the unsplit grid."""
-        fine, label = self.painter.paint(start * self.parts, stop * self.parts, labels=labels)
+    def slices(self, start: int, stop: int) -> NDArray[np.int16]:
+        """int16 signal of those slices of the unsplit grid."""
+        fine = self.painter.paint(start * self.parts, stop * self.parts, labels=False)[0]
         image = fine.reshape(stop - start, self.parts, *fine.shape[1:]).mean(axis=1)
         image *= self._bias(start, stop)
         scan = self.patient.scan
         rng = np.random.default_rng([self.patient.seed, 95, start])
-        real = image + np.float32(scan.mr_noise) * rng.standard_normal(image.shape, dtype=np.float32)
-        imaginary = np.float32(scan.mr_noise) * rng.standard_normal(image.shape, dtype=np.float32)
-        signal = np.hypot(real, imaginary) * np.float32(_FAT_SIGNAL)
-        return np.rint(signal).astype(np.int16), label[self.parts // 2 :: self.parts]
+        noise = np.float32(scan.mr_noise)
+        image += noise * rng.standard_normal(image.shape, dtype=np.float32)
+        signal = np.hypot(image, noise * rng.standard_normal(image.shape, dtype=np.float32))
+        return np.rint(signal * np.float32(_FAT_SIGNAL)).astype(np.int16)
 
     def _bias(self, start: int, stop: int) -> Array:
         """Smooth coil sensitivity, brighter near the surface and falling off towards the neck."""

@@ -159,22 +159,52 @@ class Structure:
 
 
 def solid(
-    name: str, layers: str | Sequence[Layer], shape: Shape, *, organ: str | None = None, blur_mm: float = 0.0
+    name: str,
+    layers: str | Sequence[Layer],
+    shape: Shape,
+    *,
+    organ: str | None = None,
+    blur_mm: float = 0.0,
+    under: tuple[Shape, float] | None = None,
+    outside: tuple[Shape, float] | None = None,
 ) -> Structure:
-    """A structure whose shape is evaluated at every voxel."""
-    return Structure(
-        name, _layers(layers), lambda view: shape.sdf(view.points), shape.low, shape.high, organ=organ, blur_mm=blur_mm
-    )
+    """A structure whose shape is evaluated at every voxel.
+
+    ``under`` keeps it at least so many mm below the surface of a large smooth shape, ``outside`` so many mm away from one.
+    """
+
+    def distance(view: View) -> Array:
+        found = shape.sdf(view.points)
+        if under is not None:
+            found = np.maximum(found, view.smooth(under[0].sdf) + np.float32(under[1]))
+        if outside is not None:
+            found = np.maximum(found, np.float32(outside[1]) - view.smooth(outside[0].sdf))
+        return found
+
+    return Structure(name, _layers(layers), distance, shape.low, shape.high, organ=organ, blur_mm=blur_mm)
 
 
-def broad(
-    name: str, layers: str | Sequence[Layer], shape: Shape, *, organ: str | None = None, blur_mm: float = 0.0
-) -> Structure:
+def broad(name: str, layers: str | Sequence[Layer], shape: Shape) -> Structure:
     """A structure large and smooth enough to be evaluated on the lattice."""
-    return Structure(
-        name, _layers(layers), lambda view: view.smooth(shape.sdf), shape.low, shape.high, organ=organ, blur_mm=blur_mm
-    )
+    return Structure(name, _layers(layers), lambda view: view.smooth(shape.sdf), shape.low, shape.high)
 
 
 def _layers(layers: str | Sequence[Layer]) -> tuple[Layer, ...]:
-    return ((0.0, layers),) if isinstance(layers, str) and layers else tuple(layers)  # type: ignore[arg-type]
+    return ((0.0, layers),) if isinstance(layers, str) else tuple(layers)
+
+
+@dataclass(eq=False)
+class Remembered:
+    """A function that keeps its last few results by the very points that it was given (the lattice's nodes)."""
+
+    function: Sdf
+    _kept: list[tuple[Points, Array]] = field(default_factory=list)
+
+    def __call__(self, points: Points) -> Array:
+        """The function's value."""
+        for known, value in self._kept:
+            if known is points:
+                return value
+        value = self.function(points)
+        self._kept = [(points, value), *self._kept[:1]]
+        return value

@@ -111,7 +111,7 @@ def render_mr(patient: Patient, grid: Grid, *, threads: int = 1) -> Volume:
 
     def work(span: tuple[int, int]) -> None:
         start, stop = (k // parts for k in span)
-        mr[start:stop] = scanner.slices(start, stop)[0]
+        mr[start:stop] = scanner.slices(start, stop)
 
     _each(work, painter.slabs(parts), threads)
     return Volume(mr, grid)

@@ -1,0 +1,28 @@
+"""The structure table: every tissue of the head and neck as a shape in the canonical frame, in painting order.
+
+Canonical frame: LPS mm, origin midway between the ear canals, +x left, +y posterior, +z up. Places and sizes of the organs
+are those of HaN-Seg; the rest is textbook anatomy. Later structures cover earlier ones.
+"""
+
+from hnseg.phantom.anatomy.brain import brain
+from hnseg.phantom.anatomy.builder import NOMINAL_ML, Builder, Plan
+from hnseg.phantom.anatomy.chest import chest
+from hnseg.phantom.anatomy.face import ear, face, orbits
+from hnseg.phantom.anatomy.jaw import jaw, metal_places
+from hnseg.phantom.anatomy.neck import glands, spine, vessels
+from hnseg.phantom.anatomy.outline import body_shape, outline
+from hnseg.phantom.anatomy.skull import cranial_cavity, skull
+from hnseg.phantom.anatomy.throat import larynx, thyroid
+from hnseg.phantom.patient import Patient
+from hnseg.phantom.structure import Structure
+
+__all__ = ["NOMINAL_ML", "anatomy", "metal_places"]
+
+_REGIONS = (outline, chest, skull, brain, face, orbits, ear, spine, jaw, vessels, glands, larynx, thyroid)
+
+
+def anatomy(patient: Patient) -> tuple[Structure, ...]:
+    """All structures of the patient, in painting order."""
+    builder = Builder(patient)
+    plan = Plan(patient, body=body_shape(builder), cavity=cranial_cavity(builder))
+    return tuple(structure for region in _REGIONS for structure in region(plan))
