@@ -18,6 +18,7 @@ from hnseg.image.resample import resample
 from hnseg.image.volume import Volume
 
 AIR_HU = -1000.0
+_OUTSIDE_MR = -1e30
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +104,10 @@ def mr_channels(
     nothing = np.zeros(grid.shape_kji, dtype=np.float32)
     if mr is None:
         return nothing, nothing
-    valid = resample(
-        mr.with_array(np.ones(mr.array_kji.shape, np.uint8)), grid, interpolation="nearest", transform=ct_to_mr
-    )
-    inside = valid.array_kji.astype(bool)
+    values = _on_grid(mr, grid, fill=_OUTSIDE_MR, transform=ct_to_mr).array_kji
+    inside = values != np.float32(_OUTSIDE_MR)
     if not inside.any():
         return nothing, nothing
-    values = _on_grid(mr, grid, fill=0.0, transform=ct_to_mr).array_kji
     mean, deviation = _foreground_statistics(values[inside])
     z_score = np.clip((values - mean) / deviation, -clip, clip, dtype=np.float32)
     return np.where(inside, z_score, np.float32(0)), inside.astype(np.float32)

@@ -91,6 +91,8 @@ class TrainConfig:
     """One system. ``start_from``: a model bundle or a run's folder whose weights training starts from."""
 
     name: str
+    title: str = ""
+    version: str = "0.1.0"
     seed: int = 0
     start_from: str = ""
     cohorts: tuple[CohortConfig, ...] = (CohortConfig(),)

@@ -7,15 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 
 from hnseg.errors import InputError
 from hnseg.image.files import read_transform, read_volume
+from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.organs import ORGANS, find_organ
 from hnseg_training.config import CohortConfig
+
+if TYPE_CHECKING:
+    from hnseg.phantom import Patient
+
+_MARGIN_MM = 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +51,27 @@ def _phantoms(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
 
 
 def phantom_case(seed: int, *, variation: float) -> RawCase:
-    """The phantom patient of that seed, scanned in slices of 2…3 mm and pixels near the networks' own spacing."""
+    """The phantom patient of that seed: pixels near the networks' own spacing, slices of 2…3 mm, cut to the organs."""
     from hnseg.phantom import PhantomOptions, draw_patient, render
 
     rng = np.random.default_rng(seed)
     patient = draw_patient(rng, PhantomOptions(variation=variation))
     pixel_mm, slice_mm = rng.uniform(1.2, 1.5), rng.uniform(2.0, 3.0)
-    case = render(patient, ct_spacing_mm=(pixel_mm, pixel_mm, slice_mm))
+    ct_grid = _around_organs(patient, (pixel_mm, pixel_mm, slice_mm))
+    case = render(patient, ct_grid=ct_grid, mr_spacing_mm=(1.4, 1.4, max(1.7, patient.scan.mr_slice)))
     return RawCase(f"phantom-{seed}", case.ct, case.labels, case.mr, case.ct_to_mr)
+
+
+def _around_organs(patient: Patient, spacing_mm: tuple[float, float, float]) -> Grid:
+    """The part of the patient's CT grid that lies within 45 mm of an organ: shoulders and couch teach little."""
+    from hnseg.phantom import ct_grid_of, labels_on
+
+    grid = ct_grid_of(patient, spacing_mm=spacing_mm)
+    labels = labels_on(patient, grid.respaced((8.0, 8.0, 8.0)))
+    organs = labels.grid.to_lps(np.argwhere(labels.array_kji)[:, ::-1])
+    start = np.maximum(np.floor(grid.to_ijk(organs.min(axis=0) - _MARGIN_MM)), 0).astype(int)
+    stop = np.minimum(np.ceil(grid.to_ijk(organs.max(axis=0) + _MARGIN_MM)) + 1, grid.size_ijk).astype(int)
+    return grid.cropped(start.tolist(), (stop - start).tolist())
 
 
 # OpenKBP's label → our organ; its larynx and oesophagus are other structures than ours and count as not annotated.

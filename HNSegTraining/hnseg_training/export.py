@@ -1,0 +1,102 @@
+"""From a run's checkpoint to a verified model bundle with an honest card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hnseg.models.bundle import Bundle, write_bundle
+from hnseg.models.metadata import BundleMetadata, NetworkSettings
+from hnseg.models.networks import build_network
+from hnseg.organs import BY_NAME
+from hnseg.version import RESEARCH_USE
+from hnseg_training.config import TrainConfig
+from hnseg_training.fit import CHECKPOINT, averaged_weights
+
+LICENCE_NAME = "Apache-2.0"
+
+
+def export(config: TrainConfig, run: Path, output: Path, *, scores: Path | None = None) -> Bundle:
+    """Write the averaged weights of the last checkpoint as a bundle; ``scores`` (of ``validate``) fill the card."""
+    measured = json.loads(scores.read_text()) if scores else {}
+    arguments = dict(config.network.arguments)
+    network = build_network(config.network.name, **arguments, **channels(config))
+    network.load_state_dict(averaged_weights(run / "checkpoints" / CHECKPOINT))
+    metadata = BundleMetadata(
+        name=config.name,
+        title=config.title or config.name,
+        version=config.version,
+        licence=LICENCE_NAME,
+        training_data=training_data(config),
+        network=NetworkSettings(config.network.name, {**arguments, **channels(config)}),
+        preprocess=config.preprocess,
+        patch_kji=config.patch.size_kji,
+        trained_organs=tuple(BY_NAME),
+    )
+    return write_bundle(
+        output,
+        metadata=metadata,
+        state_dict=network.state_dict(),
+        card=model_card(config, metadata, measured),
+        licence_text=_licence(),
+    )
+
+
+def channels(config: TrainConfig) -> dict[str, int]:
+    """The network's in and out channels, which follow from the preprocessing and the organ table."""
+    return {"in_channels": len(config.preprocess.channels), "out_channels": len(BY_NAME) + 1}
+
+
+def training_data(config: TrainConfig) -> str:
+    """One sentence on what the network saw."""
+    parts = []
+    for cohort in config.cohorts:
+        if cohort.source == "phantom":
+            parts.append(f"{cohort.cases} procedural phantoms (all 30 organs, CT and T1 MR)")
+        elif cohort.source == "openkbp":
+            parts.append(
+                "real planning CTs of OpenKBP (MIT licence; Babier et al. 2021, doi:10.1002/mp.14845; brainstem, cord, "
+                "parotids and mandible drawn, no MR)"
+            )
+        else:
+            parts.append(f"up to {cohort.cases} cases in HaN-Seg's layout")
+    return " and ".join(parts)
+
+
+def model_card(config: TrainConfig, metadata: BundleMetadata, measured: dict[str, Any]) -> str:
+    """The card, Markdown: what it is, what it saw, how well it does, what it must not be used for."""
+    lines = [
+        f"# {metadata.title}",
+        "",
+        f"**{RESEARCH_USE}**",
+        "",
+        f"Trained on {metadata.training_data}. Organs that only phantoms showed were never seen in a patient: "
+        "expect failures on real images, and look at every contour.",
+        "",
+        f"- Network: `{config.network.name}` {json.dumps(metadata.network.arguments)}",
+        f"- Input: {', '.join(config.preprocess.channels)} at {config.preprocess.spacing_mm} mm; without an MR its two "
+        "channels are zero",
+        f"- Training: {config.optimisation.steps} steps, patches {config.patch.size_kji} (k, j, i), seed "
+        f"{config.seed}; `hnseg-train fit --config HNSegTraining/configs/…` repeats it",
+        f"- Licence: {metadata.licence}",
+        "",
+    ]
+    return "\n".join(lines + _score_lines(measured)) + "\n"
+
+
+def _score_lines(measured: dict[str, Any]) -> list[str]:
+    if not measured:
+        return ["No scores were measured for this export."]
+    lines = [f"## Scores ({measured['about']})", ""]
+    columns = list(measured["tables"])
+    lines += ["| organ | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for organ in [*BY_NAME, "mean"]:
+        cells = [measured["tables"][column].get(organ) for column in columns]
+        lines.append(f"| {organ} | " + " | ".join("–" if cell is None else f"{cell:.3f}" for cell in cells) + " |")
+    return lines
+
+
+def _licence() -> str:
+    """The project's own licence, from the checkout."""
+    return (Path(__file__).resolve().parents[2] / "LICENSE").read_text()
