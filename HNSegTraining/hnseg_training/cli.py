@@ -42,8 +42,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("-o", "--output", type=Path, required=True, help="bundle folder to write")
             command.add_argument("--scores", type=Path, help="JSON of `validate`, for the model card")
         if name == "validate":
-            command.add_argument("--cases", type=int, default=10, help="unseen phantoms (default: %(default)s)")
-            command.add_argument("--json", type=Path, help="write the scores here")
+            command.add_argument("--model", help="bundle to score (default: the run's last checkpoint)")
+            command.add_argument("--cases", type=int, help="at most this many cases a cohort")
+            command.add_argument("--json", type=Path, required=True, help="write the scores here")
     return parser
 
 
@@ -68,11 +69,15 @@ def _train(arguments: argparse.Namespace, *, resume: bool) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
+    from hnseg.models.bundle import open_bundle
     from hnseg_training.config import load_config
+    from hnseg_training.export import export
     from hnseg_training.validate import validate
 
     config = load_config(arguments.config)
-    validate(config, arguments.runs / config.name, cases=arguments.cases, scores=arguments.json, on_progress=_say)
+    run = arguments.runs / config.name
+    bundle = open_bundle(arguments.model) if arguments.model else export(config, run, run / "bundle")
+    validate(bundle, config.validation, output=arguments.json, cases=arguments.cases, on_progress=_say)
     return 0
 
 

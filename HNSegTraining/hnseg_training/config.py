@@ -19,8 +19,9 @@ class CohortConfig:
     """Where cases come from, and how often a patch is drawn from them (``share``, relative to the other cohorts).
 
     ``source``: "phantom" (one seed a case, from ``seed`` on; ``variation`` scales the anatomical variation), "hanseg"
-    (a folder in HaN-Seg's layout) or "openkbp". ``held_out_fold`` (n, k) leaves out every k-th case from the n-th on,
-    for validation.
+    (a folder in HaN-Seg's layout) or "openkbp". ``fold`` (n, k) sets every k-th case from the n-th on apart; ``part``
+    says whether those or the others are meant. ``phantom_size``: "organs" cuts the CT to the organs' surroundings, the
+    others are whole scans.
     """
 
     source: Literal["phantom", "hanseg", "openkbp"] = "phantom"
@@ -29,7 +30,9 @@ class CohortConfig:
     seed: int = 1000
     variation: float = 1.0
     share: float = 1.0
-    held_out_fold: tuple[int, int] = (0, 0)
+    fold: tuple[int, int] = (0, 0)
+    part: Literal["training", "held-out"] = "training"
+    phantom_size: Literal["organs", "small", "medium", "full"] = "organs"
 
     def __post_init__(self) -> None:
         if self.source != "phantom" and not self.path:
@@ -96,6 +99,7 @@ class TrainConfig:
     seed: int = 0
     start_from: str = ""
     cohorts: tuple[CohortConfig, ...] = (CohortConfig(),)
+    validation: tuple[CohortConfig, ...] = ()
     preprocess: PreprocessSettings = field(default_factory=PreprocessSettings)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     patch: PatchConfig = field(default_factory=PatchConfig)

@@ -88,7 +88,9 @@ def model_card(config: TrainConfig, metadata: BundleMetadata, measured: dict[str
 def _score_lines(measured: dict[str, Any]) -> list[str]:
     if not measured:
         return ["No scores were measured for this export."]
-    lines = [f"## Scores ({measured['about']})", ""]
+    about = measured["about"]
+    cases = ", ".join(f"{title}: {count} cases" for title, count in about["cases"].items())
+    lines = ["## Scores on unseen cases", "", f"Means per organ. {cases}. Refused: {len(about['failed'])}.", ""]
     columns = list(measured["tables"])
     lines += ["| organ | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for organ in [*BY_NAME, "mean"]:

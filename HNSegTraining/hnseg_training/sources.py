@@ -38,27 +38,33 @@ class RawCase:
 
 
 def case_loaders(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
-    """Each training case of a cohort by name, loaded when called; held-out cases are left out."""
+    """Each case of a cohort by name, loaded when called."""
     listed = _LISTINGS[cohort.source](cohort)
-    start, step = cohort.held_out_fold
-    held_out = set(list(listed)[start::step]) if step else set()
-    return {name: load for name, load in listed.items() if name not in held_out}
+    start, step = cohort.fold
+    apart = set(list(listed)[start::step]) if step else set()
+    return {name: load for name, load in listed.items() if (name in apart) == (cohort.part == "held-out")}
 
 
 def _phantoms(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
     seeds = range(cohort.seed, cohort.seed + cohort.cases)
-    return {f"{seed:06d}": partial(phantom_case, seed, variation=cohort.variation) for seed in seeds}
+    return {f"{seed:06d}": partial(phantom_case, seed, cohort) for seed in seeds}
 
 
-def phantom_case(seed: int, *, variation: float) -> RawCase:
-    """The phantom patient of that seed: pixels near the networks' own spacing, slices of 2…3 mm, cut to the organs."""
+def phantom_case(seed: int, cohort: CohortConfig) -> RawCase:
+    """The phantom patient of that seed, as ``phantom_size`` says.
+
+    "organs" has pixels near the networks' own spacing, slices of 2…3 mm, and is cut to the organs.
+    """
     from hnseg.phantom import PhantomOptions, draw_patient, render
 
     rng = np.random.default_rng(seed)
-    patient = draw_patient(rng, PhantomOptions(variation=variation))
-    pixel_mm, slice_mm = rng.uniform(1.2, 1.5), rng.uniform(2.0, 3.0)
-    ct_grid = _around_organs(patient, (pixel_mm, pixel_mm, slice_mm))
-    case = render(patient, ct_grid=ct_grid, mr_spacing_mm=(1.4, 1.4, max(1.7, patient.scan.mr_slice)))
+    patient = draw_patient(rng, PhantomOptions(variation=cohort.variation))
+    if cohort.phantom_size == "organs":
+        pixel_mm, slice_mm = rng.uniform(1.2, 1.5), rng.uniform(2.0, 3.0)
+        ct_grid = _around_organs(patient, (pixel_mm, pixel_mm, slice_mm))
+        case = render(patient, ct_grid=ct_grid, mr_spacing_mm=(1.4, 1.4, max(1.7, patient.scan.mr_slice)))
+    else:
+        case = render(patient, size=cohort.phantom_size)
     return RawCase(f"phantom-{seed}", case.ct, case.labels, case.mr, case.ct_to_mr)
 
 
