@@ -43,6 +43,12 @@ class Lattice:
         x, y, z = (np.ascontiguousarray(mapped[:, n].reshape(k.shape)) for n in range(3))
         return cls(grid, (steps[0], steps[1], steps[2]), (x, y, z))
 
+    def at_nodes(self, function: Callable[[Points], Array]) -> Array:
+        """A function of the canonical points at the nodes, evaluated once."""
+        if function not in self.cache:
+            self.cache[function] = function(self.nodes)
+        return self.cache[function]
+
     def spread(self, coarse: Array, box: Box) -> Array:
         """Values at the nodes → values at the voxels of the box, by linear interpolation."""
         out = coarse

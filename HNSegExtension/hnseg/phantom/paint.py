@@ -12,13 +12,14 @@ from scipy.ndimage import gaussian_filter
 
 from hnseg.image.grid import Grid
 from hnseg.organs import BY_NAME, ORGANS
+from hnseg.phantom.anatomy import REACH_MM, Anatomy
 from hnseg.phantom.lattice import Box, Lattice
 from hnseg.phantom.shapes import Array, Waves
 from hnseg.phantom.structure import Structure, View
 
 Labels = NDArray[np.uint8]
 
-_SLAB_VOXELS = 6_000_000
+_SLAB_VOXELS = 2_500_000
 # Rank of every label where masks overlap: the lower wins; the background loses to all.
 _RANK = np.array([999, *(organ.priority for organ in ORGANS)], dtype=np.int16)
 
@@ -38,7 +39,7 @@ class Painter:
     """Paints structures on the lattice's grid, slab by slab so that memory stays bounded."""
 
     lattice: Lattice
-    structures: tuple[Structure, ...]
+    anatomy: Anatomy
     palette: Palette | None
     seed: int
     missing: tuple[str, ...] = ()
@@ -51,19 +52,27 @@ class Painter:
     @cached_property
     def boxes(self) -> tuple[tuple[Structure, Box], ...]:
         """The structures that the grid meets, each with its voxels."""
-        found = ((s, self.lattice.box_of(s.low - s.margin, s.high + s.margin)) for s in self.structures)
+        found = ((s, self.lattice.box_of(s.low - s.margin, s.high + s.margin)) for s in self.anatomy.structures)
         return tuple((s, box) for s, box in found if box is not None)
 
+    def occupied(self, start: int, stop: int) -> Box | None:
+        """The box of those slices outside of which there is only air."""
+        step_k, step_j, step_i = self.lattice.steps
+        near = slice(start // step_k, -(-(stop - 1) // step_k) + 1)
+        _, nj, ni = self.grid.shape_kji
+        within = self._skin_at_nodes[near].any(axis=0)
+        if not within.any():
+            return None
+        rows, columns = (np.flatnonzero(within.any(axis=axis)) for axis in (1, 0))
+        return (
+            slice(start, stop),
+            slice(max((int(rows[0]) - 1) * step_j, 0), min((int(rows[-1]) + 1) * step_j + 1, nj)),
+            slice(max((int(columns[0]) - 1) * step_i, 0), min((int(columns[-1]) + 1) * step_i + 1, ni)),
+        )
+
     @cached_property
-    def body_box(self) -> Box:
-        """The box around all structures."""
-        parts = [
-            slice(min(box[a].start for _, box in self.boxes), max(box[a].stop for _, box in self.boxes))
-            if self.boxes
-            else slice(0, 1)
-            for a in range(3)
-        ]
-        return parts[0], parts[1], parts[2]
+    def _skin_at_nodes(self) -> NDArray[np.bool_]:
+        return np.asarray(self.lattice.at_nodes(self.anatomy.skin.sdf) < REACH_MM)
 
     def slabs(self, multiple: int = 1) -> Sequence[tuple[int, int]]:
         """Ranges of slices, in order, each of a bounded number of voxels and of ``multiple`` slices (but the last)."""
@@ -76,7 +85,7 @@ class Painter:
         shape = (stop - start, *self.grid.shape_kji[1:])
         image = np.full(shape if self.palette else (0, 0, 0), self.palette.air if self.palette else 0, dtype=np.float32)
         label = np.zeros(shape, dtype=np.uint8)
-        slab = _overlap(self.body_box, (slice(start, stop), slice(0, shape[1]), slice(0, shape[2])))
+        slab = self.occupied(start, stop)
         if slab is None:
             return image, label
         points = self.lattice.points(slab)

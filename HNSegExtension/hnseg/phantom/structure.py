@@ -94,11 +94,11 @@ def block(centre: Sequence[float], size: Sequence[float], corner_mm: float, rota
     return Shape(lambda p: rounded_box(p, centre, half.tolist(), corner_mm, rotation), middle - reach, middle + reach)
 
 
-def pipe(path: ArrayLike, radii: ArrayLike) -> Shape:
+def pipe(path: ArrayLike, radii: ArrayLike, reach_mm: float = 8.0) -> Shape:
     """Round tube along a polyline."""
     nodes = np.asarray(path, dtype=np.float64)
     reach = np.max(radii)
-    return Shape(lambda p: tube(p, nodes, radii), nodes.min(axis=0) - reach, nodes.max(axis=0) + reach)
+    return Shape(lambda p: tube(p, nodes, radii, reach_mm), nodes.min(axis=0) - reach, nodes.max(axis=0) + reach)
 
 
 def strap(
@@ -128,10 +128,7 @@ class View:
 
     def smooth(self, function: Sdf) -> Array:
         """A smooth function of the points, evaluated at the lattice's nodes and interpolated."""
-        cache = self.lattice.cache
-        if function not in cache:
-            cache[function] = function(self.lattice.nodes)
-        return self.lattice.spread(cache[function], self.box)
+        return self.lattice.spread(self.lattice.at_nodes(function), self.box)
 
 
 Layer = tuple[float, str]

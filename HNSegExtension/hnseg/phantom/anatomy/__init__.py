@@ -4,6 +4,8 @@ Canonical frame: LPS mm, origin midway between the ear canals, +x left, +y poste
 are those of HaN-Seg; the rest is textbook anatomy. Later structures cover earlier ones.
 """
 
+from dataclasses import dataclass
+
 from hnseg.phantom.anatomy.brain import brain
 from hnseg.phantom.anatomy.builder import NOMINAL_ML, Builder, Plan
 from hnseg.phantom.anatomy.chest import chest
@@ -14,15 +16,25 @@ from hnseg.phantom.anatomy.outline import body_shape, outline
 from hnseg.phantom.anatomy.skull import cranial_cavity, skull
 from hnseg.phantom.anatomy.throat import larynx, thyroid
 from hnseg.phantom.patient import Patient
-from hnseg.phantom.structure import Structure
+from hnseg.phantom.structure import Shape, Structure
 
-__all__ = ["NOMINAL_ML", "anatomy", "metal_places"]
+__all__ = ["NOMINAL_ML", "REACH_MM", "Anatomy", "anatomy", "metal_places"]
+
+REACH_MM = 20.0
 
 _REGIONS = (outline, chest, skull, brain, face, orbits, ear, spine, jaw, vessels, glands, larynx, thyroid)
 
 
-def anatomy(patient: Patient) -> tuple[Structure, ...]:
-    """All structures of the patient, in painting order."""
+@dataclass(frozen=True)
+class Anatomy:
+    """The structures in painting order, and the skin, more than ``REACH_MM`` outside of which there is only air."""
+
+    structures: tuple[Structure, ...]
+    skin: Shape
+
+
+def anatomy(patient: Patient) -> Anatomy:
+    """The whole patient."""
     builder = Builder(patient)
     plan = Plan(patient, body=body_shape(builder), cavity=cranial_cavity(builder))
-    return tuple(structure for region in _REGIONS for structure in region(plan))
+    return Anatomy(tuple(structure for region in _REGIONS for structure in region(plan)), plan.body)
