@@ -108,7 +108,7 @@ def _block(case: PreparedCase, low: np.ndarray, high: np.ndarray) -> tuple[Tenso
     source = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
     target = tuple(slice(int(a), int(b)) for a, b in zip(start - low, stop - low, strict=True))
     image[(slice(None), *target)] = torch.from_numpy(case.image[(slice(None), *source)].astype(np.float32))
-    labels[target] = torch.from_numpy(np.ascontiguousarray(case.labels[source]))
+    labels[target] = torch.from_numpy(np.array(case.labels[source]))
     return image, labels
 
 
