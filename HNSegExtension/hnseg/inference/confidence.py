@@ -13,6 +13,7 @@ class Confidence:
     """Mean winning probability over an organ's voxels on the working grid, and over its boundary voxels alone.
 
     A boundary voxel has at least one of its six neighbours in another class; its mean tells how sharp the contour is.
+    An organ without boundary (it fills the grid) has its mean there.
     """
 
     mean: float
@@ -40,11 +41,10 @@ class ConfidenceTally:
         if self._last is not None:
             self._count(self._before, *self._last, None)
             self._last = None
-        voxels, total, edge_voxels, edge_total = self._sums.tolist()
         return {
-            n: Confidence(total[n] / voxels[n], edge_total[n] / edge_voxels[n] if edge_voxels[n] else float("nan"))
-            for n in range(1, self._classes)
-            if voxels[n]
+            n: Confidence(total / voxels, edge_total / edge_voxels if edge_voxels else total / voxels)
+            for n, (voxels, total, edge_voxels, edge_total) in enumerate(self._sums.T.tolist())
+            if n and voxels
         }
 
     def _count(self, below: Tensor | None, winner: Tensor, certainty: Tensor, above: Tensor | None) -> None:

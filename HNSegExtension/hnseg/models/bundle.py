@@ -199,9 +199,8 @@ def _build(metadata: BundleMetadata) -> nn.Module:
         raise ModelError(f"The network of {metadata.name!r} cannot be built: {error}") from error
     divisor = getattr(network, "divisor", (1, 1, 1))
     if any(n % d for n, d in zip(metadata.patch_kji, divisor, strict=True)):
-        raise ModelError(
-            f"The patch {metadata.patch_kji} of {metadata.name!r} is not a multiple of {divisor}; mend it."
-        )
+        patch, name = metadata.patch_kji, metadata.name
+        raise ModelError(f"The patch {patch} of {name!r} is no multiple of {divisor}; correct its metadata.")
     return network
 
 

@@ -62,13 +62,12 @@ class PostprocessSettings:
 class InputLimits:
     """What the model was trained on; images outside are segmented all the same, with a warning.
 
-    ``coarsest_spacing_mm``: largest voxel, along the axes nearest to x, y, z. ``shortest_mm``: least extent along z.
-    ``body_median_hu``: range of the median HU inside the body. ``median_hu`` of a head and neck lies near 20 … 60.
+    ``coarsest_spacing_mm``: largest voxel, along the axes nearest to x, y, z. ``body_median_hu``: range of the median
+    HU inside the body.
     """
 
-    coarsest_spacing_mm: tuple[float, float, float] = (2.5, 2.5, 5.0)
-    shortest_mm: float = 100.0
-    body_median_hu: tuple[float, float] = (-150.0, 150.0)
+    coarsest_spacing_mm: tuple[float, float, float] = (2.5, 2.5, 4.5)
+    body_median_hu: tuple[float, float] = (-100.0, 150.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,152 @@
+"""Corrections after prediction: what lies outside the body, on the wrong side, or apart from its organ is removed.
+
+The rules are data (``PostprocessSettings`` in the model's metadata), and everything removed is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from hnseg.image.volume import Volume
+from hnseg.inference.voxels import Indices, centroid_lps, connected_parts, organ_voxels, points_ijk
+from hnseg.models.metadata import PostprocessSettings
+from hnseg.organs import BY_NAME, ORGANS, Organ, Side
+
+OUTSIDE, WRONG_SIDE, APART = "outside the body", "on the other side", "apart from the organ"
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Volume that was taken from an organ, and why."""
+
+    organ: str
+    ml: float
+    reason: str
+
+
+def postprocess(
+    labels: Volume, settings: PostprocessSettings, body: Volume | None = None
+) -> tuple[Volume, tuple[Removal, ...]]:
+    """New labels with the settings' corrections, and what was removed, in label order.
+
+    ``labels``: uint8 organ labels. ``body``: boolean volume on any grid; None leaves that rule out. Removed voxels
+    become background. Holes inside an organ become the organ where they were background.
+    """
+    grid = labels.grid
+    before = organ_voxels(labels)
+    removals: list[Removal] = []
+    kept = before
+    if settings.inside_body and body is not None:
+        kept = _inside_body(kept, labels, body, settings.body_margin_mm)
+        removals += _lost(before, kept, grid.voxel_ml, OUTSIDE)
+    if settings.check_sides:
+        sided = _on_own_side(kept, labels)
+        removals += _lost(kept, sided, grid.voxel_ml, WRONG_SIDE)
+        kept = sided
+    if settings.largest_parts:
+        whole = {label: _largest_parts(voxels, ORGANS[label - 1], labels, settings) for label, voxels in kept.items()}
+        removals += _lost(kept, whole, grid.voxel_ml, APART)
+        kept = whole
+    corrected = _cleared(labels, before, kept)
+    if settings.fill_holes:
+        for label, voxels in ((label, voxels) for label, voxels in kept.items() if len(voxels)):
+            _fill_holes(corrected.array_kji, label, voxels)
+    return corrected, tuple(sorted(removals, key=lambda removal: BY_NAME[removal.organ].label))
+
+
+def _lost(before: dict[int, Indices], after: dict[int, Indices], voxel_ml: float, reason: str) -> Iterable[Removal]:
+    for label, voxels in before.items():
+        count = len(voxels) - len(after[label])
+        if count:
+            yield Removal(ORGANS[label - 1].name, count * voxel_ml, reason)
+
+
+def _inside_body(organs: dict[int, Indices], labels: Volume, body: Volume, margin_mm: float) -> dict[int, Indices]:
+    near = _grown(body, margin_mm)
+    return {label: voxels[_holds(near, labels.grid.to_lps(points_ijk(voxels, labels.grid)))]
+            for label, voxels in organs.items()}  # fmt: skip
+
+
+def _grown(body: Volume, margin_mm: float) -> Volume:
+    """The body and all that is at most ``margin_mm`` from it."""
+    outside = ~body.array_kji.astype(bool)
+    distance_mm = ndimage.distance_transform_edt(outside, sampling=body.grid.spacing_mm[::-1])
+    return body.with_array(distance_mm <= margin_mm)
+
+
+def _holds(mask: Volume, points_lps: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether the mask's nearest voxel is set at each point; beyond its grid nothing is."""
+    nearest = np.rint(mask.grid.to_ijk(points_lps)).astype(np.int64)
+    inside = ((nearest >= 0) & (nearest < mask.grid.size_ijk)).all(axis=1)
+    i, j, k = nearest[inside].T
+    held = np.zeros(len(nearest), bool)
+    held[inside] = mask.array_kji[k, j, i]
+    return held
+
+
+def _on_own_side(organs: dict[int, Indices], labels: Volume) -> dict[int, Indices]:
+    """Cut what of a paired organ lies beyond its partner's middle.
+
+    The patient's midline is not known, and a head may lie off the image's centre; the partner is the one landmark that
+    both have. An organ whose own middle lies beyond its partner's is left alone: then the two are swapped or one is
+    wrong, which `review` says, and no cut would mend.
+    """
+    middle = {label: _middle_x(voxels, labels) for label, voxels in organs.items() if _partner(label)}
+    return {label: _cut(label, voxels, labels, middle) for label, voxels in organs.items()}
+
+
+def _middle_x(voxels: Indices, labels: Volume) -> float:
+    """LPS x of the centroid of the largest part; nan for an organ without voxels."""
+    parts = connected_parts(voxels, labels.grid)
+    return float(centroid_lps(parts[0], labels.grid)[0]) if parts else float("nan")
+
+
+def _partner(label: int) -> int | None:
+    name = ORGANS[label - 1].partner
+    return BY_NAME[name].label if name else None
+
+
+def _cut(label: int, voxels: Indices, labels: Volume, middle: dict[int, float]) -> Indices:
+    limit = middle.get(_partner(label) or 0, float("nan"))
+    towards = leftward(ORGANS[label - 1])
+    if not towards * (middle.get(label, float("nan")) - limit) > 0:
+        return voxels
+    x = labels.grid.to_lps(points_ijk(voxels, labels.grid))[:, 0]
+    return voxels[towards * (x - limit) > 0]
+
+
+def leftward(organ: Organ) -> int:
+    """1 for an organ of the patient's left, where LPS x grows, −1 for one of the right, 0 for others."""
+    return {Side.LEFT: 1, Side.RIGHT: -1}.get(organ.side, 0) if organ.side else 0
+
+
+def _largest_parts(voxels: Indices, organ: Organ, labels: Volume, settings: PostprocessSettings) -> Indices:
+    parts = connected_parts(voxels, labels.grid)
+    count = settings.parts.get(organ.name, organ.components)
+    kept = [part for n, part in enumerate(parts) if n < count or len(part) >= settings.spare_part * len(parts[0])]
+    return np.sort(np.concatenate(kept)) if kept else voxels
+
+
+def _cleared(labels: Volume, before: dict[int, Indices], kept: dict[int, Indices]) -> Volume:
+    """A copy in which the voxels that were not kept are background."""
+    array = np.array(labels.array_kji, order="C")
+    for label, voxels in before.items():
+        array.reshape(-1)[np.setdiff1d(voxels, kept[label], assume_unique=True)] = 0
+    return labels.with_array(array)
+
+
+def _fill_holes(array_kji: NDArray[np.uint8], label: int, voxels: Indices) -> None:
+    """Give the organ every background region that it encloses, in place. Works in the organ's box."""
+    where = np.unravel_index(voxels, array_kji.shape)
+    box = tuple(slice(max(int(n.min()) - 1, 0), int(n.max()) + 2) for n in where)
+    region = array_kji[box]
+    outside, count = ndimage.label(region != label)
+    if count > 1:
+        rim = np.concatenate([np.unique(outside.take(end, axis)) for axis in range(3) for end in (0, -1)])
+        enclosed = np.isin(outside, np.setdiff1d(np.arange(1, count + 1), rim))
+        region[enclosed & (region == 0)] = label

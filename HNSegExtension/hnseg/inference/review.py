@@ -1,0 +1,151 @@
+"""What a person should know about a result: organ by organ, and about the images that it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hnseg.image.grid import Grid
+from hnseg.image.orient import canonical
+from hnseg.image.volume import Volume
+from hnseg.inference.confidence import Confidence
+from hnseg.inference.postprocess import leftward
+from hnseg.inference.voxels import Indices, centroid_lps, connected_parts, organ_voxels, points_ijk
+from hnseg.models.metadata import BundleMetadata, InputLimits, PostprocessSettings
+from hnseg.organs import BY_NAME, ORGANS, Organ
+
+Status = Literal["ok", "check", "absent", "not trained"]
+
+_LOW_CONFIDENCE = 0.5
+_EDGE_MM = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class OrganFinding:
+    """One organ of the result. ``status`` check: the notes name a doubt; absent: nothing was found."""
+
+    organ: str
+    ml: float
+    confidence: Confidence | None
+    status: Status
+    notes: tuple[str, ...] = ()
+
+
+def review_organs(
+    labels: Volume, metadata: BundleMetadata, confidence: Mapping[int, Confidence], wanted: Collection[Organ]
+) -> tuple[OrganFinding, ...]:
+    """A finding for each wanted organ, in label order."""
+    voxels = organ_voxels(labels)
+    centres = {ORGANS[label - 1].name: centroid_lps(part, labels.grid) for label, part in voxels.items()}
+    unseen = outside_the_scan(centres, metadata.organ_centres_mm, labels.grid)
+    found = []
+    for organ in sorted(wanted, key=lambda organ: organ.label):
+        if organ.name not in metadata.organs:
+            found.append(OrganFinding(organ.name, 0.0, None, "not trained", ("The model does not know this organ.",)))
+        elif organ.label not in voxels:
+            found.append(OrganFinding(organ.name, 0.0, None, "absent", (_why_absent(organ, unseen),)))
+        else:
+            found.append(_finding(organ, voxels[organ.label], labels.grid, centres, metadata, confidence))
+    return tuple(found)
+
+
+def _why_absent(organ: Organ, unseen: Mapping[str, str]) -> str:
+    if organ.name in unseen:
+        return f"The scan ends {unseen[organ.name]} the {organ.english}, so there is nothing to find."
+    return f"The {organ.english} was not found; look whether the scan shows it."
+
+
+def _finding(
+    organ: Organ,
+    voxels: Indices,
+    grid: Grid,
+    centres: Mapping[str, NDArray[np.float64]],
+    metadata: BundleMetadata,
+    confidence: Mapping[int, Confidence],
+) -> OrganFinding:
+    ml, sure = len(voxels) * grid.voxel_ml, confidence.get(organ.label)
+    cut = reaches_end(voxels, grid)
+    notes = [
+        *([f"It reaches the scan's {' and '.join(cut)} end and may be cut off."] if cut else []),
+        *_volume_notes(organ, ml, metadata.postprocess, cut=bool(cut)),
+        *_side_notes(organ, centres),
+        *_part_notes(organ, voxels, grid, metadata.postprocess),
+        *(["The model is unsure of it."] if sure and sure.mean < _LOW_CONFIDENCE else []),
+    ]
+    return OrganFinding(organ.name, ml, sure, "check" if notes else "ok", tuple(notes))
+
+
+def reaches_end(voxels: Indices, grid: Grid) -> tuple[str, ...]:
+    """Which of the scan's ends along the patient ("lower", "upper") the voxels touch."""
+    axis = int(np.argmax(np.abs(grid.axes[2])))
+    index = points_ijk(voxels, grid)[:, axis]
+    ends = ("lower", "upper") if grid.axes[2, axis] > 0 else ("upper", "lower")
+    touched = (index.min() == 0, index.max() == grid.size_ijk[axis] - 1)
+    return tuple(sorted(name for name, touches in zip(ends, touched, strict=True) if touches))
+
+
+def _volume_notes(organ: Organ, ml: float, settings: PostprocessSettings, *, cut: bool) -> list[str]:
+    low, high = settings.ranges_ml.get(organ.name, organ.range_ml)
+    tolerance = settings.volume_tolerance
+    if ml > high * (1 + tolerance) or (ml < low * (1 - tolerance) and not cut):
+        return [f"Its volume of {ml:.2g} mL is outside the usual {low:g} to {high:g} mL."]
+    return []
+
+
+def _side_notes(organ: Organ, centres: Mapping[str, NDArray[np.float64]]) -> list[str]:
+    if organ.partner in centres and leftward(organ) * (centres[organ.name][0] - centres[organ.partner][0]) <= 0:
+        return [f"It lies on the wrong side of the {BY_NAME[organ.partner].english}: left and right may be swapped."]
+    return []
+
+
+def _part_notes(organ: Organ, voxels: Indices, grid: Grid, settings: PostprocessSettings) -> list[str]:
+    parts, due = len(connected_parts(voxels, grid)), settings.parts.get(organ.name, organ.components)
+    return [f"It is in {parts} separate parts, of {due} expected."] if parts != due else []
+
+
+def outside_the_scan(
+    centres_lps: Mapping[str, NDArray[np.float64]], typical_lps: Mapping[str, tuple[float, float, float]], grid: Grid
+) -> dict[str, str]:
+    """Organs whose usual place, relative to those that were found, lies "above" or "below" the scan.
+
+    ``typical_lps``: mean places in one common frame; organs without one, and everything when nothing was found, are
+    left out.
+    """
+    shifts = [centre[2] - typical_lps[name][2] for name, centre in centres_lps.items() if name in typical_lps]
+    if not shifts:
+        return {}
+    low, high = grid.bounds_lps()
+    expected = {name: place[2] + float(np.median(shifts)) for name, place in typical_lps.items()}
+    absent = {name: z for name, z in expected.items() if name not in centres_lps}
+    below = {name: "above" for name, z in absent.items() if z < low[2] + _EDGE_MM}
+    return below | {name: "below" for name, z in absent.items() if z > high[2] - _EDGE_MM}
+
+
+def input_warnings(ct: Volume, body: Volume, limits: InputLimits) -> tuple[str, ...]:
+    """Where the CT leaves what the model was trained on. ``body``: boolean volume on any grid."""
+    spacing = canonical(Volume(np.broadcast_to(np.uint8(0), ct.grid.shape_kji), ct.grid)).grid.spacing_mm
+    warnings = []
+    if any(mm > most for mm, most in zip(spacing, limits.coarsest_spacing_mm, strict=True)):
+        shown, known = (" × ".join(f"{mm:.3g}" for mm in part) for part in (spacing, limits.coarsest_spacing_mm))
+        warnings.append(f"The CT's voxels of {shown} mm are coarser than the model knows ({known} mm): expect less.")
+    low, high = limits.body_median_hu
+    median = _body_median_hu(ct, body)
+    if not low <= median <= high:
+        warnings.append(
+            f"The body's median of {median:.0f} HU is outside the {low:g} to {high:g} HU that the model knows: "
+            "check that this is a head-and-neck CT."
+        )
+    return tuple(warnings)
+
+
+def _body_median_hu(ct: Volume, body: Volume) -> float:
+    """Median of the CT at the body's voxel centres."""
+    k, j, i = np.nonzero(body.array_kji)
+    step = max(1, len(k) // 200_000)
+    points = body.grid.to_lps(np.stack([i, j, k], axis=1)[::step])
+    at = np.clip(np.rint(ct.grid.to_ijk(points)).astype(int), 0, np.asarray(ct.grid.size_ijk) - 1)
+    return float(np.median(ct.array_kji[at[:, 2], at[:, 1], at[:, 0]]))
