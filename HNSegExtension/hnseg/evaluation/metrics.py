@@ -19,13 +19,13 @@ Mask = NDArray[np.bool_]
 def dsc(prediction: Mask, reference: Mask) -> float:
     """Dice similarity coefficient, 0…1; nan if both masks are empty. Dice 1945."""
     total = np.count_nonzero(prediction) + np.count_nonzero(reference)
-    return 2.0 * np.count_nonzero(prediction & reference) / total if total else float("nan")
+    return float(2.0 * np.count_nonzero(prediction & reference) / total) if total else float("nan")
 
 
 def iou(prediction: Mask, reference: Mask) -> float:
     """Intersection over union, 0…1; nan if both masks are empty. Jaccard 1912."""
     union = np.count_nonzero(prediction | reference)
-    return np.count_nonzero(prediction & reference) / union if union else float("nan")
+    return float(np.count_nonzero(prediction & reference) / union) if union else float("nan")
 
 
 def hausdorff(distances: SurfaceDistances, *, percentile: float = 100.0) -> float:
@@ -95,13 +95,13 @@ def added_path_length(
 
 def volume_ml(mask: Mask, grid: Grid) -> float:
     """Volume in millilitres."""
-    return np.count_nonzero(mask) * grid.voxel_ml
+    return float(np.count_nonzero(mask) * grid.voxel_ml)
 
 
 def relative_volume_error(prediction: Mask, reference: Mask) -> float:
     """(prediction − reference) / reference; positive if too large, nan if the reference is empty."""
     expected = np.count_nonzero(reference)
-    return (np.count_nonzero(prediction) - expected) / expected if expected else float("nan")
+    return float((np.count_nonzero(prediction) - expected) / expected) if expected else float("nan")
 
 
 def centroid_shift_mm(prediction: Mask, reference: Mask, grid: Grid) -> tuple[float, float, float]:

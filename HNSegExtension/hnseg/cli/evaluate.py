@@ -1,0 +1,218 @@
+"""`hnseg evaluate`: a prediction, or a cohort of them, scored against a reference."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hnseg.cli.console import OnProgress
+    from hnseg.evaluation.cohort import Cohort
+    from hnseg.evaluation.compare import CompareOptions
+    from hnseg.evaluation.scores import Scores
+
+_DESCRIPTION = """\
+Scores predicted organs against reference organs: DSC, HD95 and more, in mm and mL.
+
+PRED and REF are each a label map with HaN-Seg's labels (.nrrd, .nii.gz, .mha), a .seg.nrrd, an RTSTRUCT, a DICOM SEG, a
+folder of HaN-Seg masks (case_XX_OAR_NAME.seg.nrrd), or, both of them, a folder with many cases. Organs are matched by
+name, TG-263 alias or code; cases by their number or file name.
+"""
+_EPILOG = """\
+examples:
+  hnseg evaluate organs.seg.nrrd truth.seg.nrrd --json scores.json
+  hnseg evaluate predictions/ HaN-Seg/set_1/ --csv scores.csv --html report.html
+  hnseg evaluate ours/ HaN-Seg/ --name ours --system nnunet=theirs/ --html comparison.html
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "evaluate",
+        help="score organs against a reference",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("prediction", metavar="PRED", type=Path, help="file or folder")
+    add("reference", metavar="REF", type=Path, help="file or folder")
+    add("--json", metavar="FILE", type=Path, help="write all scores as JSON")
+    add("--csv", metavar="FILE", type=Path, help="write a row per case and organ")
+    add("--organs", metavar="A,B", default="", help="only these organs, by name or alias")
+    add("--tolerance-mm", metavar="MM", type=float, default=2.0, help="of the surface DSC (default 2)")
+    add("--series", metavar="DIR", type=Path, help="the DICOM series that an RTSTRUCT was drawn on")
+    add("--name", metavar="NAME", default="", help="what the first system is called (default: its folder's name)")
+    add("--system", metavar="NAME=PRED", action="append", default=[], help="compare a further system; may be repeated")
+    add("--include-partial", action="store_true", help="also score masks that OAR_data.csv marks 0.5 (partial)")
+    add("--observers", metavar="JSON", type=Path, help="scores of one observer against another: drawn as the ceiling")
+    add("--images", metavar="DIR", type=Path, help="CTs to show behind the worst cases, matched as cases are")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, write what was asked for, print the means."""
+    from hnseg.cli.console import progress, say, say_warnings
+    from hnseg.evaluation.compare import CompareOptions
+
+    options = CompareOptions(
+        tolerance_mm=args.tolerance_mm, organs=tuple(name.strip() for name in args.organs.split(",") if name.strip())
+    )
+    work = _plan(args)
+    with progress() as on_progress:
+        cohorts = _evaluate(work, options, args, on_progress)
+    say_warnings(warning for cohort in cohorts for warning in _warnings(cohort, single=work.single))
+    _write(cohorts, work, args)
+    say("\n\n".join(_summary(cohort, single=work.single) for cohort in cohorts))
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    name: str
+    prediction: Path
+    reference: Path
+    partial: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Per system, its cases; ``single`` if there is one system with one case, given as such."""
+
+    systems: tuple[tuple[str, tuple[_Case, ...]], ...]
+    single: bool
+
+
+def _plan(args: argparse.Namespace) -> _Work:
+    from hnseg.cli.structures import cases_in
+
+    named = [(args.name or _system_name(args.prediction), args.prediction), *map(_named, args.system)]
+    cases = cases_in(args.reference)
+    systems = tuple((name, tuple(_pairs(path, args.reference, args.include_partial))) for name, path in named)
+    return _Work(systems, single=cases is None and len(systems) == 1)
+
+
+def _named(text: str) -> tuple[str, Path]:
+    from hnseg.errors import ConfigError
+
+    name, sign, path = text.partition("=")
+    if not (name and sign and path):
+        raise ConfigError(f"A further system is given as NAME=PRED, got {text!r}; name it.")
+    return name, Path(path)
+
+
+def _system_name(path: Path) -> str:
+    from hnseg.cli.structures import stem
+
+    return stem(path) or "prediction"
+
+
+def _pairs(prediction: Path, reference: Path, include_partial: bool) -> list[_Case]:
+    """Which prediction belongs to which reference. Raises ``InputError`` if none does."""
+    from hnseg.cli.structures import case_name, cases_in, partial_organs
+    from hnseg.errors import InputError
+
+    expected, predicted = cases_in(reference), cases_in(prediction)
+    partial = {} if include_partial else partial_organs(reference)
+    if expected is None and predicted is None:
+        name = case_name(reference)
+        return [_Case(name, prediction, reference, partial.get(name, ()))]
+    if expected is None or predicted is None:
+        one, many = (reference, prediction) if expected is None else (prediction, reference)
+        raise InputError(f"{many} holds many cases but {one} is one; give two folders of cases, or two of one case.")
+    shared = [name for name in expected if name in predicted]
+    if not shared:
+        raise InputError(
+            f"No case of {prediction} ({_some(predicted)}) is in {reference} ({_some(expected)}); "
+            "name both by case number or alike."
+        )
+    return [_Case(name, predicted[name], expected[name], partial.get(name, ())) for name in shared]
+
+
+def _some(names: dict[str, Path]) -> str:
+    shown = list(names)[:3]
+    return ", ".join(shown) + (", …" if len(names) > len(shown) else "") or "no case"
+
+
+def _evaluate(
+    work: _Work, options: CompareOptions, args: argparse.Namespace, on_progress: OnProgress
+) -> tuple[Cohort, ...]:
+    from hnseg.evaluation.cohort import Cohort
+
+    total = sum(len(cases) for _, cases in work.systems)
+    done = 0
+    cohorts = []
+    for system, cases in work.systems:
+        scored = []
+        for case in cases:
+            on_progress(done / total, f"Scoring {case.name}")
+            scored.append((case.name, _score(case, options, args.series)))
+            done += 1
+        cohorts.append(Cohort(system, tuple(scored)))
+    on_progress(1.0, "Scored")
+    return tuple(cohorts)
+
+
+def _score(case: _Case, options: CompareOptions, series: Path | None) -> Scores:
+    from hnseg.cli.structures import load_pair
+    from hnseg.evaluation.compare import compare
+
+    prediction, reference = load_pair(case.prediction, case.reference, series=series)
+    scores = compare(prediction.segmentation, reference.segmentation, replace(options, leave_out=case.partial))
+    left_out = [f"{organ} is marked partial in OAR_data.csv and was left out." for organ in case.partial]
+    return replace(scores, warnings=(*prediction.warnings, *reference.warnings, *left_out, *scores.warnings))
+
+
+def _warnings(cohort: Cohort, *, single: bool) -> tuple[str, ...]:
+    return cohort.cases[0][1].warnings if single else cohort.warnings
+
+
+def _write(cohorts: Sequence[Cohort], work: _Work, args: argparse.Namespace) -> None:
+    from hnseg.evaluation.cohort import to_csv
+
+    if args.json:
+        _write_text(args.json, json.dumps(_plain(cohorts, work), indent=2, ensure_ascii=False) + "\n")
+    if args.csv:
+        _write_text(args.csv, to_csv(cohorts))
+
+
+def _plain(cohorts: Sequence[Cohort], work: _Work) -> dict[str, Any]:
+    from hnseg.evaluation.cohort import to_plain
+    from hnseg.version import RESEARCH_USE, __version__
+
+    made = {"hnseg": __version__, "notice": RESEARCH_USE}
+    if work.single:
+        return cohorts[0].cases[0][1].to_plain() | made
+    return to_plain(cohorts[0]) | made
+
+
+def _write_text(path: Path, text: str) -> None:
+    from hnseg.image.files import atomic_write
+
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _summary(cohort: Cohort, *, single: bool) -> str:
+    from hnseg.cli.console import table
+
+    names = ("dsc", "surface_dsc", "hd95_mm", "mean_surface_distance_mm", "volume_error")
+    heading = ("organ", "cases", "DSC", "surface DSC", "HD95 mm", "mean mm", "volume", "missed")
+    rows = []
+    for organ in (*cohort.organs, None):
+        means = cohort.mean(organ)
+        dsc, surface, hd95, distance, volume = (means[name] for name in names)
+        cells = (f"{dsc:.3f}", f"{surface:.3f}", f"{hd95:.2f}", f"{distance:.2f}", f"{volume:+.0%}")
+        rows.append((organ or "mean", f"{means['organs_scored']:.0f}", *cells, f"{means['organs_missed']:.0f}"))
+    overall = cohort.mean()
+    title = "" if single else f"{cohort.system}: {len(cohort.cases)} cases\n"
+    return (
+        f"{title}{table(heading, rows)}\n"
+        f"HD95 with the image diagonal for missed organs: {overall['hd95_penalised_mm']:.2f} mm; "
+        f"outside the reference: {overall['false_positive_ml']:.1f} mL"
+    )

@@ -1,0 +1,1 @@
+"""RTSTRUCT, DICOM SEG and dose statistics on the original series."""

@@ -1,0 +1,61 @@
+"""DICOM objects on disk: broken ones give a sentence; writing is all or nothing and never over an original."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydicom
+from pydicom import Dataset
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ImplicitVRLittleEndian
+
+from hnseg.dicomrt.provenance import MANUFACTURER
+from hnseg.errors import HNSegError, OutputError, UnreadableFile
+from hnseg.image.files import atomic_write
+
+
+def read_object(path: str | Path, *, kind: str) -> Dataset:
+    """The DICOM object in a file; ``UnreadableFile`` if it is missing, truncated, not DICOM or of another kind."""
+    path = Path(path)
+    try:
+        dataset = pydicom.dcmread(path, force=False)
+        found = str(dataset.get("Modality", "of no modality"))
+    except HNSegError:
+        raise
+    except Exception as error:
+        raise UnreadableFile(
+            f"{path.name} cannot be read as DICOM ({type(error).__name__}); export it again from its source."
+        ) from error
+    if found != kind:
+        raise UnreadableFile(f"{path.name} is {found}, not {kind}; give the {kind} file.")
+    return dataset
+
+
+def write_object(dataset: Dataset, path: str | Path) -> None:
+    """Write as a part 10 file, implicit little endian, atomically.
+
+    Implicit, because a contour of more than 65534 bytes cannot be encoded in explicit syntax (PS3.3 C.8.8.6). Raises
+    ``OutputError`` rather than replace a file that HNSeg did not write.
+    """
+    path = Path(path)
+    refuse_original(path)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
+    with atomic_write(path) as partial:
+        file = FileDataset(str(partial), dataset, file_meta=meta, preamble=b"\0" * 128)
+        file.save_as(partial, enforce_file_format=True)
+
+
+def refuse_original(path: Path) -> None:
+    """Raise ``OutputError`` if something that HNSeg did not write is at ``path``."""
+    if not path.exists():
+        return
+    try:
+        maker = str(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Manufacturer"]).Manufacturer)
+    except Exception:  # noqa: BLE001  whatever it is, it is not ours
+        maker = ""
+    if maker != MANUFACTURER:
+        raise OutputError(f"{path.name} exists and was not written by HNSeg; choose another file name.")

@@ -1,0 +1,85 @@
+"""Who made an object, with what, when, and what it may be used for: in the attributes that DICOM has for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import generate_uid
+
+from hnseg.version import RESEARCH_USE, __version__
+
+MANUFACTURER = "HNSeg contributors"
+_PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+_COPIED_FROM_PATIENT_AND_STUDY = (
+    "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
+    "StudyInstanceUID", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber",
+    "StudyDescription", "FrameOfReferenceUID", "PositionReferenceIndicator",
+)  # fmt: skip
+_REQUIRED_EVEN_IF_EMPTY = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName",
+    "StudyID", "AccessionNumber", "PositionReferenceIndicator",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """The model behind the contours, if one is known, when they were exported and in which state of review."""
+
+    model: str = ""
+    model_version: str = ""
+    review: str = "not reviewed"
+    exported: datetime = field(default_factory=lambda: datetime.now(UTC).astimezone())
+
+    @property
+    def software(self) -> list[str]:
+        """HNSeg's version and, where known, the model's."""
+        named = f"model {self.model} {self.model_version}".strip()
+        return [f"HNSeg {__version__}", *([named[:64]] if self.model else [])]
+
+    @property
+    def sentence(self) -> str:
+        """One text for people: made by what, reviewed or not, for research only."""
+        return f"Made by {', '.join(self.software)}; {self.review}. {RESEARCH_USE}"
+
+
+def copy_patient_and_study(source: Dataset, target: Dataset) -> None:
+    """The same patient, study and frame of reference as the series; nothing else of it."""
+    for keyword in _COPIED_FROM_PATIENT_AND_STUDY:
+        if keyword in source:
+            target[keyword] = source[keyword]
+        elif keyword in _REQUIRED_EVEN_IF_EMPTY:
+            setattr(target, keyword, "")
+
+
+def sign(dataset: Dataset, provenance: Provenance) -> None:
+    """Set maker, software, model, dates and new UIDs. An object that is exported twice is two objects."""
+    dataset.SOPInstanceUID = generate_uid(prefix=None)
+    dataset.SeriesInstanceUID = generate_uid(prefix=None)
+    date, time = f"{provenance.exported:%Y%m%d}", f"{provenance.exported:%H%M%S}"
+    dataset.InstanceCreationDate = dataset.SeriesDate = date
+    dataset.InstanceCreationTime = dataset.SeriesTime = time
+    dataset.Manufacturer = MANUFACTURER
+    dataset.ManufacturerModelName = "HNSeg"
+    dataset.SoftwareVersions = provenance.software
+    if provenance.model:
+        dataset.ContributingEquipmentSequence = [_equipment(provenance)]
+
+
+def coded(code: Code) -> Dataset:
+    """A code as a sequence item."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
+    return item
+
+
+def _equipment(provenance: Provenance) -> Dataset:
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [coded(_PROCESSING_EQUIPMENT)]
+    item.Manufacturer = MANUFACTURER
+    item.ManufacturerModelName = f"HNSeg model {provenance.model}"[:64]
+    item.SoftwareVersions = provenance.model_version or "unknown"
+    item.ContributionDescription = RESEARCH_USE
+    return item
