@@ -1,0 +1,99 @@
+"""What is asked of the engine: one request type for the command line, the worker, Slicer and a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from hnseg.errors import ConfigError, OutputError
+from hnseg.organs import ORGANS, Organ, find_organs
+from hnseg.plain import from_plain, to_plain
+from hnseg.reporting.record import RunRecord
+
+SEGMENTATION = ".seg.nrrd"
+LABEL_MAPS = (".nrrd", ".nii.gz", ".nii", ".mha")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentOutcome:
+    """Where the labels are, and the record of the run."""
+
+    output: str
+    record: RunRecord
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRequest:
+    """Segment one patient. Paths are text, so that the request is plain JSON.
+
+    ``ct``, ``mr``: image file or DICOM folder. ``output``: ``.seg.nrrd``, or a label map by its suffix. ``transform``:
+    maps CT points to MR points (LPS mm); without it the MR is registered. ``model``: name or folder; None is the one
+    that ships. ``organs``: those wanted; empty means all. ``report_json``, ``report``: file and folder of the reports.
+    ``reference``: true contours, to be scored against in the report. Raises ``UnknownOrgan``, ``OutputError`` or
+    ``ConfigError`` when made.
+    """
+
+    ct: str
+    output: str
+    mr: str | None = None
+    transform: str | None = None
+    model: str | None = None
+    organs: tuple[str, ...] = ()
+    device: str = "auto"
+    report_json: str | None = None
+    report: str | None = None
+    reference: str | None = None
+
+    job: ClassVar[str] = "segment"
+
+    def __post_init__(self) -> None:
+        if self.transform and not self.mr:
+            raise ConfigError("A transform from CT to MR was given without an MR; give the MR too, or leave it out.")
+        if not self.output.lower().endswith((SEGMENTATION, *LABEL_MAPS)):
+            known = ", ".join((SEGMENTATION, *LABEL_MAPS))
+            raise OutputError(f"The output {Path(self.output).name} has no known ending; use one of {known}.")
+        if len(set(map(Path, self.outputs_as_given))) < len(self.outputs_as_given):
+            raise OutputError("Two outputs have the same path; give each its own.")
+        object.__setattr__(self, "organs", tuple(organ.name for organ in find_organs(self.organs)))
+
+    @property
+    def outputs_as_given(self) -> tuple[str, ...]:
+        """The paths that will be written."""
+        return tuple(path for path in (self.output, self.report_json, self.report) if path)
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """The files and folders that will be written."""
+        return tuple(map(Path, self.outputs_as_given))
+
+    @property
+    def wanted(self) -> tuple[Organ, ...]:
+        """The organs asked for, in label order; all if none was named."""
+        return find_organs(self.organs) if self.organs else ORGANS
+
+    def absolute(self) -> Self:
+        """The same request with absolute paths, as another process may have another working folder."""
+        names = ("ct", "output", "mr", "transform", "report_json", "report", "reference")
+        given = {name: getattr(self, name) for name in names}
+        changes: dict[str, Any] = {name: str(Path(path).absolute()) for name, path in given.items() if path}
+        return replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """From plain values; ``ConfigError`` names an unknown key and the nearest known one."""
+        return from_plain(cls, data, where="The request")
+
+    def outcome_from_json(self, data: Any) -> SegmentOutcome:
+        """The worker's answer to this request."""
+        return from_plain(SegmentOutcome, data, where="The outcome")
