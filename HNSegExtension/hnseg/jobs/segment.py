@@ -1,0 +1,265 @@
+"""One request, from files to files. The command line runs it here, the worker runs it warm."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import SimpleITK as sitk
+from torch import nn
+
+from hnseg.evaluation.compare import compare
+from hnseg.image.files import read_image, read_transform, write_volume
+from hnseg.image.segmentation import Segmentation, read_segmentation, write_segmentation
+from hnseg.image.volume import Volume
+from hnseg.inference.devices import pick_device
+from hnseg.inference.segment import SegmentOptions, SegmentResult, segment
+from hnseg.jobs.request import SEGMENTATION, SegmentOutcome, SegmentRequest
+from hnseg.jobs.staging import Staging, staged
+from hnseg.jobs.worker import Job
+from hnseg.models.bundle import Bundle, open_bundle
+from hnseg.organs import BY_NAME
+from hnseg.reporting.record import (
+    ImageRecord,
+    ModelRecord,
+    OrganRecord,
+    RegistrationRecord,
+    RemovalRecord,
+    RunRecord,
+    ScoreRecord,
+    write_record,
+)
+from hnseg.version import __version__
+
+DEFAULT_MODEL = "hnseg-phantom"
+"""The model that ships."""
+
+OnProgress = Callable[[float, str], None]
+
+
+class ModelCache:
+    """Keeps the network that was used last; another model or device takes its place."""
+
+    def __init__(self) -> None:
+        self._key = ("", "")
+        self._network: nn.Module | None = None
+
+    def network(self, bundle: Bundle, device: str) -> nn.Module:
+        """The bundle's network on that device, loaded only if it is not the last one."""
+        key = (bundle.digest, str(pick_device(device)))
+        if self._network is None or self._key != key:
+            self._network = None  # the old one goes first: two may not fit
+            self._network, self._key = bundle.load_network(key[1]), key
+        return self._network
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Images:
+    """What a request's files hold."""
+
+    ct: Volume
+    mr: Volume | None = None
+    ct_to_mr: sitk.Transform | None = None
+    reference: Segmentation | None = None
+
+
+def run_segment(
+    request: SegmentRequest, on_progress: OnProgress | None = None, *, models: ModelCache | None = None
+) -> SegmentOutcome:
+    """Segment one patient and write what was asked for: all of it, or, on any error or interrupt, nothing.
+
+    Raises ``HNSegError``; whatever ``on_progress`` raises passes through.
+    """
+    clock = _Clock(on_progress or (lambda _fraction, _text: None))
+    with staged(*request.outputs) as staging:
+        with clock.stage("reading", 0.0, 0.05, "Reading the images"):
+            bundle = open_bundle(request.model or DEFAULT_MODEL)
+            images = read_images(request)
+        with clock.stage("segmentation", 0.05, 0.85, "Segmenting"):
+            result = segment(
+                images.ct,
+                images.mr,
+                bundle=bundle,
+                options=SegmentOptions(organs=request.organs, device=request.device),
+                ct_to_mr=images.ct_to_mr,
+                network=(models or ModelCache()).network(bundle, request.device),
+                on_progress=clock.within,
+            )
+        with clock.stage("writing", 0.85, 0.90, "Writing the organs"):
+            _write_organs(result, request, staging)
+            scores = _scores(result, images)
+        record = make_record(request, images, result, scores, seconds=clock.seconds)
+        if request.report:
+            with clock.stage("report", 0.90, 1.0, "Drawing the report"):
+                _write_report(record, images, result, staging.place_for(request.report), clock.within)
+        if request.report_json:
+            write_record(record, staging.place_for(request.report_json))
+        staging.commit()
+    clock.within(1.0, "Done")
+    return SegmentOutcome(request.output, record)
+
+
+def worker_jobs() -> Mapping[str, Job]:
+    """What the worker process offers, sharing one model cache."""
+    models = ModelCache()
+
+    def run(data: Mapping[str, Any], on_progress: OnProgress) -> Any:
+        return run_segment(SegmentRequest.from_json(data), on_progress, models=models).to_json()
+
+    def load(data: Mapping[str, Any], on_progress: OnProgress) -> Any:
+        on_progress(0.0, "Loading the model")
+        models.network(open_bundle(data.get("model") or DEFAULT_MODEL), str(data.get("device", "auto")))
+
+    return {SegmentRequest.job: run, "load": load}
+
+
+def read_images(request: SegmentRequest) -> Images:
+    """Everything that the request names, read before the work, so that a bad file costs no time."""
+    return Images(
+        ct=read_image(request.ct, modality="CT"),
+        mr=read_image(request.mr, modality="MR") if request.mr else None,
+        ct_to_mr=read_transform(request.transform) if request.transform else None,
+        reference=read_segmentation(request.reference) if request.reference else None,
+    )
+
+
+def make_record(
+    request: SegmentRequest,
+    images: Images,
+    result: SegmentResult,
+    scores: tuple[ScoreRecord, ...],
+    *,
+    seconds: Mapping[str, float],
+) -> RunRecord:
+    """The run as it is written down; ``seconds`` are this module's own stages."""
+    metadata = result.bundle.metadata
+    given = {"ct": (request.ct, images.ct), "mr": (request.mr, images.mr)}
+    return RunRecord(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=_versions(),
+        device=result.device,
+        model=ModelRecord(
+            name=metadata.name,
+            version=metadata.version,
+            sha256=result.bundle.digest,
+            licence=metadata.licence,
+            training_data=metadata.training_data,
+        ),
+        inputs={
+            role: ImageRecord(str(path), image.grid.size_ijk, image.grid.spacing_mm)
+            for role, (path, image) in given.items()
+            if image is not None
+        },
+        organs=tuple(_organ_records(result)),
+        registration=_registration(result),
+        removals=tuple(RemovalRecord(entry.organ, entry.ml, entry.reason) for entry in result.removals),
+        scores=scores,
+        warnings=result.warnings,
+        seconds={**_all_but(seconds, "segmentation"), **result.seconds},
+        options={
+            "organs": list(request.organs), "model": request.model, "device": request.device,
+            "transform": request.transform, "reference": request.reference,
+        },
+    )  # fmt: skip
+
+
+def _all_but(seconds: Mapping[str, float], name: str) -> dict[str, float]:
+    """The whole of the segmentation is left out where its parts are listed: the figures can then be added up."""
+    return {stage: value for stage, value in seconds.items() if stage != name}
+
+
+def _organ_records(result: SegmentResult) -> Iterator[OrganRecord]:
+    ranges = result.bundle.metadata.postprocess.ranges_ml
+    for finding in result.organs:
+        organ, sure = BY_NAME[finding.organ], finding.confidence
+        yield OrganRecord(
+            label=organ.label,
+            name=organ.name,
+            volume_ml=round(finding.ml, 4),
+            range_ml=ranges.get(organ.name, organ.range_ml),
+            confidence=_finite(sure.mean) if sure else None,
+            boundary_confidence=_finite(sure.boundary) if sure else None,
+            status=finding.status,
+            notes=finding.notes,
+        )
+
+
+def _registration(result: SegmentResult) -> RegistrationRecord | None:
+    found = result.registration
+    if found is None:
+        return None
+    figures = {name: getattr(found.metrics, name) for name in found.metrics.__dataclass_fields__}
+    return RegistrationRecord(
+        verdict=found.verdict,
+        reason=found.reason,
+        seconds=round(found.seconds, 3),
+        used=result.ct_to_mr is not None,
+        metrics={name: float(value) for name, value in figures.items() if isinstance(value, (int, float))},
+    )
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 4) if abs(value) < float("inf") else None
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("torch", "monai", "numpy", "SimpleITK")}
+    return {"hnseg": __version__, "python": platform.python_version(), **packages}
+
+
+def _write_organs(result: SegmentResult, request: SegmentRequest, staging: Staging) -> None:
+    place = staging.place_for(request.output)
+    if request.output.lower().endswith(SEGMENTATION):
+        write_segmentation(Segmentation.from_labels(result.labels, result.options.wanted), place)
+    else:
+        write_volume(result.labels, place)
+
+
+def _scores(result: SegmentResult, images: Images) -> tuple[ScoreRecord, ...]:
+    if images.reference is None:
+        return ()
+    scores = compare(Segmentation.from_labels(result.labels, result.options.wanted), images.reference)
+    return tuple(ScoreRecord(row.organ, _finite(row.dsc), _finite(row.hd95_mm)) for row in scores.organs if row.scored)
+
+
+def _write_report(
+    record: RunRecord, images: Images, result: SegmentResult, folder: Path, on_progress: OnProgress
+) -> None:
+    from hnseg.reporting.report import ReportImages, write_run_report
+
+    shown = ReportImages(
+        ct=images.ct,
+        labels=result.labels,
+        mr=images.mr if result.ct_to_mr is not None else None,
+        ct_to_mr=result.ct_to_mr,
+        reference=images.reference.to_labels() if images.reference is not None else None,
+    )
+    write_run_report(folder, record, shown, on_progress=on_progress)
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Times the stages, and turns a stage's own progress into its part of the whole."""
+
+    on_progress: OnProgress
+    seconds: dict[str, float] = field(default_factory=dict)
+    _span: tuple[float, float] = (0.0, 1.0)
+
+    @contextmanager
+    def stage(self, name: str, start: float, end: float, text: str) -> Iterator[None]:
+        self._span = (start, end)
+        self.within(0.0, text)
+        begun = perf_counter()
+        yield
+        self.seconds[name] = round(perf_counter() - begun, 3)
+
+    def within(self, fraction: float, text: str) -> None:
+        start, end = self._span
+        self.on_progress(start + fraction * (end - start), text)
