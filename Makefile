@@ -54,5 +54,5 @@ $(VENV)/stamp-base: pyproject.toml requirements.lock | $(BIN)/python
 	@touch $@
 
 $(VENV)/stamp-dev: $(VENV)/stamp-base
-	$(PIP) --editable '.[training,mrml,dev]'
+	$(PIP) --editable '.[training,mrml,qt,dev]'
 	@touch $@

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import slicer
+
 from hnseg.errors import HNSegError, InputError
 from hnseg.organs import ORGANS, find_organs
 from hnseg.reporting.record import OrganRecord, RunRecord

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import slicer
 import vtk
 from numpy.typing import NDArray
 from vtk.util import numpy_support
 
-import slicer
 from hnseg.errors import UnsupportedImage
 from hnseg.image.volume import Volume
 from hnseg.organs import ORGANS, Organ

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-
 import slicer
+
 from hnseg.errors import GeometryMismatch
 from HNSegLib.space import conjugated, to_vtk
 from HNSegLib.volumes import matrix_between

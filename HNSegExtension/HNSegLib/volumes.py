@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import slicer
 import vtk
 from numpy.typing import NDArray
 from vtk.util import numpy_support
 
-import slicer
 from hnseg.errors import GeometryMismatch, UnsupportedImage
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume

@@ -1,20 +1,19 @@
 """The hidden module that registers the HNSeg effect with the Segment Editor, and its self-test."""
 
-import os
 import sys
-
-from slicer.ScriptedLoadableModule import ScriptedLoadableModule
+from pathlib import Path
 
 import slicer
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
-_FOLDER = os.path.dirname(os.path.abspath(__file__))
+_FOLDER = Path(__file__).resolve().parent
 
 
 def _findPackages():
     """In a source tree hnseg and HNSegLib lie one folder up; installed, they lie beside this file and are found."""
-    for folder in (_FOLDER, os.path.dirname(_FOLDER)):
-        if os.path.isdir(os.path.join(folder, "HNSegLib")) and folder not in sys.path:
-            sys.path.append(folder)
+    for folder in (_FOLDER, _FOLDER.parent):
+        if (folder / "HNSegLib").is_dir() and str(folder) not in sys.path:
+            sys.path.append(str(folder))
 
 
 class SegmentEditorHNSeg(ScriptedLoadableModule):
@@ -37,6 +36,5 @@ class SegmentEditorHNSeg(ScriptedLoadableModule):
         import qSlicerSegmentationsEditorEffectsPythonQt as effects
 
         instance = effects.qSlicerSegmentEditorScriptedEffect(None)
-        path = os.path.join(_FOLDER, "SegmentEditorHNSegLib", "SegmentEditorEffect.py")
-        instance.setPythonSource(path.replace("\\", "/"))
+        instance.setPythonSource((_FOLDER / "SegmentEditorHNSegLib" / "SegmentEditorEffect.py").as_posix())
         instance.self().register()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 import slicer
+
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.jobs.client import Worker

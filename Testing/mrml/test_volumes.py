@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import slicer
 import vtk
 
-import slicer
 from hnseg.errors import GeometryMismatch, UnsupportedImage
 from hnseg.image.grid import Grid
 from hnseg.image.itk import from_sitk, to_sitk

@@ -3,12 +3,12 @@
 Nothing third-party is imported at file scope, so that the effect is always listed and can say what is missing.
 """
 
-import os
-
-from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
+from pathlib import Path
 
 import qt
 import slicer
+from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
+
 from hnseg.models.places import bundle_folders
 from hnseg.organs import BY_NAME, ORGANS
 from hnseg.version import RESEARCH_USE
@@ -20,7 +20,8 @@ _POLICIES = {
     MergePolicy.REPLACE: "Replace the organs' segments",
     MergePolicy.ONLY_EMPTY: "Fill empty segments only",
 }
-_UI = os.path.join(os.path.dirname(os.path.dirname(__file__)), "Resources", "UI", "SegmentEditorHNSeg.ui")
+_FOLDER = Path(__file__).resolve().parent
+_UI = _FOLDER.parent / "Resources" / "UI" / "SegmentEditorHNSeg.ui"
 
 
 class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
@@ -42,12 +43,12 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         import qSlicerSegmentationsEditorEffectsPythonQt as effects
 
         clonedEffect = effects.qSlicerSegmentEditorScriptedEffect(None)
-        clonedEffect.setPythonSource(__file__.replace("\\", "/"))
+        clonedEffect.setPythonSource(Path(__file__).as_posix())
         return clonedEffect
 
     def icon(self):
         """The picture beside this file."""
-        return qt.QIcon(os.path.join(os.path.dirname(__file__), "SegmentEditorEffect.png"))
+        return qt.QIcon(str(_FOLDER / "SegmentEditorEffect.png"))
 
     def helpText(self):
         """What the effect does, in the editor's help box."""
@@ -62,7 +63,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
 
     def setupOptionsFrame(self):
         """Load the widgets, fill the fixed choices, connect."""
-        panel = slicer.util.loadUI(_UI)
+        panel = slicer.util.loadUI(str(_UI))
         self.ui = slicer.util.childWidgetVariables(panel)
         self.scriptedEffect.addOptionsWidget(panel)
         self.ui.researchUseLabel.setText(f"<b>{RESEARCH_USE}</b>")
@@ -151,8 +152,10 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         """Keep what the widgets say in the scene."""
         if self.ui is None or self.scriptedEffect.parameterSetNode() is None:
             return
-        self.scriptedEffect.setNodeReference(MR_REFERENCE, self.ui.mrSelector.currentNode())
-        for name, value in self._chosen().to_parameters().items():
+        # Each setting calls updateGUIFromMRML at once, so read every widget before the first.
+        mr, chosen = self.ui.mrSelector.currentNode(), self._chosen()
+        self.scriptedEffect.setNodeReference(MR_REFERENCE, mr)
+        for name, value in chosen.to_parameters().items():
             self.scriptedEffect.setParameter(name, value)
         self._showAvailability()
 

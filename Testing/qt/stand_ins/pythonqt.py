@@ -1,0 +1,176 @@
+"""STAND-IN for PythonQt: real Qt 6 widgets (PySide6, offscreen) with the manners of Slicer's Qt binding.
+
+Properties are attributes, signals are strings, a slot gets the arguments that the signal's text names. Slicer's own
+widgets and its effect adaptor (C++ of the desktop application) are imitated; MRML is real (slicer-core).
+"""
+
+import types
+
+import slicer
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
+
+
+class PythonQt:
+    """One PySide6 object."""
+
+    def __init__(self, wrapped):
+        object.__setattr__(self, "wrapped", wrapped)
+        object.__setattr__(self, "receivers", {})
+
+    def __getattr__(self, name):
+        if self.wrapped.metaObject().indexOfProperty(name) >= 0:
+            return self.wrapped.property(name)
+        attribute = getattr(self.wrapped, name)
+
+        def method(*arguments):
+            return wrapped(attribute(*map(unwrapped, arguments)))
+
+        return method
+
+    def __setattr__(self, name, value):
+        assert self.wrapped.metaObject().indexOfProperty(name) >= 0, f"no property {name}"
+        self.wrapped.setProperty(name, value)
+
+    def connect(self, signal, slot):
+        name, _, arguments = signal.rstrip(")").partition("(")
+        wants = len(arguments.split(",")) if arguments else 0
+
+        def receiver(*sent):
+            slot(*sent[:wants])
+
+        getattr(self.wrapped, name).connect(receiver)
+        self.receivers[signal, slot] = receiver
+
+    def disconnect(self, signal, slot):
+        getattr(self.wrapped, signal.partition("(")[0]).disconnect(self.receivers.pop((signal, slot)))
+
+
+def wrapped(value):
+    return PythonQt(value) if isinstance(value, QtCore.QObject) else value
+
+
+def unwrapped(value):
+    return value.wrapped if isinstance(value, PythonQt) else value
+
+
+class qMRMLNodeComboBox(QtWidgets.QComboBox):
+    """STAND-IN: keeps one node; what the .ui file says of it becomes dynamic properties."""
+
+    currentNodeChanged = QtCore.Signal(object)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._scene, self._node = None, None
+
+    def setMRMLScene(self, scene):
+        self._scene = scene
+
+    def currentNode(self):
+        return self._node
+
+    def setCurrentNode(self, node):
+        assert node is None or node.IsA(self.property("nodeTypes")[0])
+        if node is not self._node:
+            self._node = node
+            self.currentNodeChanged.emit(node)
+
+
+def load_ui(path):
+    loader = QtUiTools.QUiLoader()
+    loader.registerCustomWidget(qMRMLNodeComboBox)
+    file = QtCore.QFile(path)
+    assert file.open(QtCore.QFile.OpenModeFlag.ReadOnly), path
+    widget = loader.load(file)
+    assert widget is not None, loader.errorString()
+    return PythonQt(widget)
+
+
+def child_widget_variables(panel):
+    children = unwrapped(panel).findChildren(QtWidgets.QWidget)
+    return types.SimpleNamespace(**{child.objectName(): PythonQt(child) for child in children if child.objectName()})
+
+
+def qt_module():
+    module = types.ModuleType("qt")
+    module.Qt, module.QIcon, module.QListWidgetItem = QtCore.Qt, QtGui.QIcon, QtWidgets.QListWidgetItem
+    module.QTimer = lambda: PythonQt(QtCore.QTimer())
+    module.QApplication = QtWidgets.QApplication
+    return module
+
+
+class AbstractScriptedSegmentEditorEffect:
+    """STAND-IN, as the base class in Slicer: it only keeps the adaptor."""
+
+    def __init__(self, scriptedEffect):
+        self.scriptedEffect = scriptedEffect
+
+
+class ScriptedEffect:
+    """STAND-IN for qSlicerSegmentEditorScriptedEffect on a real parameter node and the real editor logic."""
+
+    def __init__(self, scene):
+        self.name = self.title = ""
+        self.perSegment = self.requireSegments = True
+        self.effect = None
+        self.isActive = False
+        self.options = []
+        self.node = scene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
+        self.logic = slicer.vtkSlicerSegmentEditorLogic()
+        self.logic.SetMRMLScene(scene)
+        self.logic.SetSegmentEditorNode(self.node)
+        self.saved = 0
+
+    def setPythonSource(self, effect_class):
+        self.effect = effect_class(self)
+        self.effect.setupOptionsFrame()
+        self.effect.setMRMLDefaults()
+
+    def activate(self):
+        self.isActive = True
+        self.effect.activate()
+        self._modified()
+
+    def deactivate(self):
+        self.isActive = False
+        self.effect.deactivate()
+
+    def active(self):
+        return self.isActive
+
+    def parameterSetNode(self):
+        return self.node
+
+    def addOptionsWidget(self, widget):
+        self.options.append(widget)
+
+    def parameter(self, name):
+        value = self.node.GetAttribute(f"{self.name}.{name}")
+        assert value is not None, f"Slicer logs an error: parameter {name} cannot be found"
+        return value
+
+    def setParameter(self, name, value):
+        assert isinstance(value, str)
+        if self.node.GetAttribute(f"{self.name}.{name}") != value:
+            self.node.SetAttribute(f"{self.name}.{name}", value)
+            self._modified()
+
+    def setParameterDefault(self, name, value):
+        if not self.node.GetAttribute(f"{self.name}.{name}"):
+            self.setParameter(name, value)
+
+    def nodeReference(self, name):
+        return self.node.GetNodeReference(f"{self.name}.{name}")
+
+    def setNodeReference(self, name, node):
+        if self.nodeReference(name) is not node:
+            self.node.SetNodeReferenceID(f"{self.name}.{name}", node.GetID() if node is not None else None)
+            self._modified()
+
+    def saveStateForUndo(self):
+        self.saved += 1
+        self.logic.SaveStateForUndo()
+
+    def _modified(self):
+        """Slicer's editor calls back at once, in the middle of a series of settings too."""
+        if self.isActive:
+            self.effect.updateGUIFromMRML()

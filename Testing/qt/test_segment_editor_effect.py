@@ -1,0 +1,282 @@
+"""The effect's widgets in real Qt: what Slicer calls, what a user clicks. Slicer's desktop parts are stand-ins."""
+
+import ast
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hnseg.image.grid import Grid
+from hnseg.image.volume import Volume
+from hnseg.organs import ORGANS
+from hnseg.version import RESEARCH_USE
+
+FOLDER = Path(__file__).parents[2] / "HNSegExtension" / "SegmentEditorHNSeg"
+EFFECT = FOLDER / "SegmentEditorHNSegLib" / "SegmentEditorEffect.py"
+
+
+@pytest.fixture
+def effect_module(desktop):
+    spec = importlib.util.spec_from_file_location("SegmentEditorHNSegLib", EFFECT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def desk(segment_worker, monkeypatch):
+    from hnseg.jobs.client import Worker
+    from HNSegLib import desk
+
+    made = desk.WorkerDesk(lambda: Worker(command=(sys.executable, str(segment_worker))))
+    monkeypatch.setattr(desk, "shared_desk", lambda: made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def complete(effect_module, monkeypatch):
+    """Nothing is missing, whatever this environment holds."""
+    monkeypatch.setattr(effect_module.setting_up, "missing", lambda: ())
+
+
+@pytest.fixture
+def adaptor(effect_module, stand_ins, scene):
+    adaptor = stand_ins.ScriptedEffect(scene)
+    adaptor.setPythonSource(effect_module.SegmentEditorEffect)
+    yield adaptor
+    adaptor.effect.cleanup()
+
+
+@pytest.fixture
+def ct(scene):
+    from HNSegLib.volumes import add_volume
+
+    array = np.zeros((6, 35, 40), np.int16)
+    for organ in ORGANS:
+        array[3, organ.label + 1, 4 : 4 + organ.label] = organ.label * 10
+    return add_volume(scene, Volume(array, Grid((40, 35, 6), (1, 2, 3), (5, 6, 7))), "Planning CT")
+
+
+@pytest.fixture
+def mr(scene):
+    from HNSegLib.volumes import add_volume
+
+    return add_volume(scene, Volume(np.ones((4, 4, 4), np.float32), Grid((4, 4, 4))), "T1")
+
+
+@pytest.fixture
+def segmentation(scene):
+    return scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Plan")
+
+
+@pytest.fixture
+def ready(adaptor, complete, ct, segmentation):
+    """The effect, chosen by the user, with a CT and an empty segmentation."""
+    adaptor.node.SetAndObserveSourceVolumeNode(ct)
+    adaptor.node.SetAndObserveSegmentationNode(segmentation)
+    adaptor.activate()
+    return adaptor
+
+
+def click(widget):
+    assert widget.wrapped.isEnabled()
+    widget.wrapped.click()
+
+
+def process(application, until, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline
+        application.processEvents()
+        time.sleep(0.005)
+
+
+def names_of(segmentation):
+    inner = segmentation.GetSegmentation()
+    return [inner.GetNthSegment(n).GetName() for n in range(inner.GetNumberOfSegments())]
+
+
+def test_nothing_third_party_is_imported_at_file_scope():
+    allowed = {"qt", "slicer", "SegmentEditorEffects", "hnseg", "HNSegLib", *sys.stdlib_module_names}
+    for path in (EFFECT, FOLDER / "SegmentEditorHNSeg.py"):
+        tree = ast.parse(path.read_text())
+        modules = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+        modules |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+        assert {name.split(".")[0] for name in modules} <= allowed
+
+
+def test_the_effect_needs_nothing_but_the_standard_library_of_what_it_imports():
+    """Run where numpy, torch, SimpleITK and psutil cannot be imported, as in a Slicer that lacks them."""
+    import subprocess
+
+    code = (
+        "import sys\n"
+        "for name in ('numpy', 'torch', 'SimpleITK', 'psutil', 'monai', 'vtk', 'slicer'): sys.modules[name] = None\n"
+        "import hnseg.models.places, hnseg.organs, hnseg.version\n"
+        "import HNSegLib.setting_up, HNSegLib.choices, HNSegLib.merging, HNSegLib.desk\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(FOLDER.parent), "PATH": ""})
+
+
+def test_the_effect_tells_slicer_that_it_works_without_segments(adaptor):
+    assert (adaptor.name, adaptor.perSegment, adaptor.requireSegments) == ("HNSeg", False, False)
+    assert len(adaptor.options) == 1
+
+
+def test_the_research_sentence_is_visible_and_in_the_help(ready):
+    assert RESEARCH_USE in ready.effect.ui.researchUseLabel.text
+    assert RESEARCH_USE in ready.effect.helpText()
+
+
+def test_the_icon_beside_the_effect_is_a_picture(ready):
+    assert not ready.effect.icon().isNull()
+
+
+def test_a_new_scene_gets_the_defaults(ready):
+    ui = ready.effect.ui
+    assert ui.allOrgansCheckBox.checked
+    assert ui.protectCheckBox.checked
+    assert ui.deviceComboBox.currentText == "auto"
+    assert ui.policyComboBox.currentText == "Replace the organs' segments"
+    assert ready.parameter("Organs") == "all"
+
+
+def test_what_the_user_chooses_is_kept_in_the_scene(ready, mr):
+    ui = ready.effect.ui
+    ui.mrSelector.setCurrentNode(mr)
+    ui.mrRegisteredCheckBox.setChecked(True)
+    ui.policyComboBox.setCurrentIndex(1)
+    ui.deviceComboBox.setCurrentIndex(1)
+    ui.protectCheckBox.setChecked(False)
+    ui.allOrgansCheckBox.setChecked(False)
+    for name, item in ready.effect._organItems.items():
+        item.setCheckState(ready.effect._organItems["Lips"].checkState().__class__(2 if name == "Lips" else 0))
+    assert ready.nodeReference("MR") is mr
+    kept = {name: ready.parameter(name) for name in ("Organs", "MergePolicy", "Device", "Protect", "MRRegistered")}
+    assert kept == {"Organs": "Lips", "MergePolicy": "onlyEmpty", "Device": "cpu", "Protect": "0", "MRRegistered": "1"}
+
+
+def test_what_the_scene_holds_is_shown(ready, mr):
+    ready.setNodeReference("MR", mr)
+    for name, value in {"Organs": "Lips,SpinalCord", "MergePolicy": "onlyEmpty", "Device": "cuda"}.items():
+        ready.setParameter(name, value)
+    ui = ready.effect.ui
+    assert ui.mrSelector.currentNode() is mr
+    assert ui.policyComboBox.currentText == "Fill empty segments only"
+    assert ui.deviceComboBox.currentText == "cuda"
+    assert not ui.allOrgansCheckBox.checked
+    shown = [name for name, item in ready.effect._organItems.items() if item.checkState().value]
+    assert shown == ["Lips", "SpinalCord"]
+
+
+def test_apply_waits_for_a_ct(adaptor, complete, ct, segmentation):
+    adaptor.node.SetAndObserveSegmentationNode(segmentation)
+    adaptor.activate()
+    assert not adaptor.effect.ui.applyButton.enabled
+    adaptor.node.SetAndObserveSourceVolumeNode(ct)
+    adaptor.effect.sourceVolumeNodeChanged()
+    assert adaptor.effect.ui.applyButton.enabled
+    assert adaptor.effect.ui.ctLabel.text == "Planning CT"
+
+
+def test_models_are_listed_by_name(adaptor, complete, monkeypatch, effect_module):
+    monkeypatch.setattr(effect_module, "bundle_folders", lambda: {"hnseg-phantom": Path("/somewhere")})
+    adaptor.activate()
+    box = adaptor.effect.ui.modelComboBox.wrapped
+    assert [box.itemText(n) for n in range(box.count())] == ["Default", "hnseg-phantom"]
+    box.setCurrentIndex(1)
+    assert adaptor.parameter("Model") == "hnseg-phantom"
+
+
+def test_apply_gives_thirty_segments_without_blocking_and_one_undo_takes_them_away(
+    ready, desk, application, segmentation
+):
+    ui = ready.effect.ui
+    click(ui.applyButton)
+    assert not ui.applyButton.enabled
+    assert ui.cancelButton.enabled
+    process(application, lambda: not ready.effect.logic.busy)
+    assert names_of(segmentation) == [organ.name for organ in ORGANS]
+    assert ui.statusLabel.text.startswith("30 organs written")
+    assert "Look at Parotid_L" in ui.detailsText.plainText
+    assert not ready.effect.timer.active
+    assert ui.applyButton.enabled
+    assert ready.saved == 1
+    ready.logic.Undo()
+    assert names_of(segmentation) == []
+
+
+def test_cancel_stops_the_job_and_changes_nothing(ready, desk, application, segmentation):
+    ready.setParameter("Model", "slow")
+    ui = ready.effect.ui
+    click(ui.applyButton)
+    process(application, lambda: ui.progressBar.value == 250)
+    click(ui.cancelButton)
+    assert ui.statusLabel.text == "Cancelled; nothing was changed."
+    assert not ui.cancelButton.enabled
+    application.processEvents()
+    assert names_of(segmentation) == []
+
+
+def test_a_failure_is_shown_as_its_sentence(ready, desk, application):
+    ready.setParameter("Model", "refuses")
+    click(ready.effect.ui.applyButton)
+    process(application, lambda: not ready.effect.logic.busy)
+    assert "is not a CT" in ready.effect.ui.statusLabel.text
+
+
+def test_the_result_waits_while_the_user_works_with_another_effect(ready, desk, application, segmentation):
+    click(ready.effect.ui.applyButton)
+    ready.deactivate()
+    process(application, lambda: ready.effect.ui.statusLabel.text.startswith("Done; return"))
+    assert names_of(segmentation) == []
+    ready.activate()
+    process(application, lambda: not ready.effect.logic.busy)
+    assert len(names_of(segmentation)) == 30
+
+
+def test_what_is_missing_is_named_and_apply_is_off(adaptor, effect_module, monkeypatch, ct, segmentation):
+    wanted = effect_module.setting_up.Requirement
+    monkeypatch.setattr(effect_module.setting_up, "missing", lambda: (wanted("torch", ">=2.4"), wanted("monai", "")))
+    adaptor.node.SetAndObserveSourceVolumeNode(ct)
+    adaptor.node.SetAndObserveSegmentationNode(segmentation)
+    adaptor.activate()
+    ui = adaptor.effect.ui
+    assert ui.setUpLabel.text == "HNSeg still needs: torch>=2.4, monai."
+    assert ui.setUpBox.wrapped.isVisibleTo(ui.setUpBox.wrapped.parent())
+    assert not ui.applyButton.enabled
+
+
+def test_installing_goes_through_slicer_and_a_refusal_is_shown(adaptor, effect_module, monkeypatch):
+    setting_up = effect_module.setting_up
+    monkeypatch.setattr(setting_up, "missing", lambda: (setting_up.Requirement("torch", ">=2.4"),))
+    adaptor.activate()
+    click(adaptor.effect.ui.installButton)
+    assert "PyTorch extension" in adaptor.effect.ui.setUpLabel.text
+
+
+def test_after_installing_the_panel_is_gone_and_apply_is_on(ready, effect_module, monkeypatch):
+    setting_up = effect_module.setting_up
+    absent = [setting_up.Requirement("monai", ">=1.6")]
+    monkeypatch.setattr(setting_up, "missing", lambda: tuple(absent))
+    monkeypatch.setattr(setting_up, "pip_install_of_slicer", lambda arguments: absent.clear())
+    ready.activate()
+    assert not ready.effect.ui.applyButton.enabled
+    click(ready.effect.ui.installButton)
+    assert not ready.effect.ui.setUpBox.wrapped.isVisibleTo(ready.effect.ui.setUpBox.wrapped.parent())
+    assert ready.effect.ui.applyButton.enabled
+
+
+def test_cleanup_lets_go_of_every_connection_and_of_the_job(ready, desk, application):
+    ready.setParameter("Model", "slow")
+    click(ready.effect.ui.applyButton)
+    apply_button, timer = ready.effect.ui.applyButton, ready.effect.timer
+    ready.effect.cleanup()
+    assert not timer.active
+    assert not apply_button.receivers
+    assert ready.effect.logic is None
+    ready.effect.cleanup()
