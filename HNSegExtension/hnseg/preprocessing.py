@@ -47,6 +47,12 @@ class PreprocessSettings:
         windows = tuple(f"CT [{low:g}, {high:g}] HU" for low, high in self.ct_windows_hu)
         return (*windows, "MR T1 z-score", "MR valid")
 
+    @property
+    def padding(self) -> tuple[float, ...]:
+        """What lies beyond the image, by channel: air in the CT's windows, no MR."""
+        air = np.array([AIR_HU])
+        return (*(float(scale_window(air, window)[0]) for window in self.ct_windows_hu), 0.0, 0.0)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkInput:

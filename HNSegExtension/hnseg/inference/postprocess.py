@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from hnseg.image.volume import Volume
 from hnseg.inference.voxels import Indices, centroid_lps, connected_parts, organ_voxels, points_ijk
@@ -67,16 +68,21 @@ def _lost(before: dict[int, Indices], after: dict[int, Indices], voxel_ml: float
 
 
 def _inside_body(organs: dict[int, Indices], labels: Volume, body: Volume, margin_mm: float) -> dict[int, Indices]:
-    near = _grown(body, margin_mm)
-    return {label: voxels[_holds(near, labels.grid.to_lps(points_ijk(voxels, labels.grid)))]
-            for label, voxels in organs.items()}  # fmt: skip
+    points = {label: labels.grid.to_lps(points_ijk(voxels, labels.grid)) for label, voxels in organs.items()}
+    inside = {label: _holds(body, where) for label, where in points.items()}
+    if any(not held.all() for held in inside.values()):
+        skin = _surface(body)
+        limit = margin_mm + max(body.grid.spacing_mm) / 2
+        for label, held in inside.items():
+            held[~held] = skin.query(points[label][~held], distance_upper_bound=limit)[0] <= limit
+    return {label: voxels[inside[label]] for label, voxels in organs.items()}
 
 
-def _grown(body: Volume, margin_mm: float) -> Volume:
-    """The body and all that is at most ``margin_mm`` from it."""
-    outside = ~body.array_kji.astype(bool)
-    distance_mm = ndimage.distance_transform_edt(outside, sampling=body.grid.spacing_mm[::-1])
-    return body.with_array(distance_mm <= margin_mm)
+def _surface(body: Volume) -> KDTree:
+    """The body's outermost voxel centres, LPS mm: the nearest body voxel to any point outside is among them."""
+    mask = body.array_kji.astype(bool)
+    k, j, i = np.nonzero(mask & ~ndimage.binary_erosion(mask))
+    return KDTree(body.grid.to_lps(np.stack([i, j, k], axis=1)))
 
 
 def _holds(mask: Volume, points_lps: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -24,8 +24,8 @@ def organ_voxels(labels: Volume) -> dict[int, Indices]:
     values = flat[voxels]
     order = np.argsort(values, kind="stable")
     found, starts = np.unique(values[order], return_index=True)
-    ends = [*starts[1:], len(voxels)]
-    return {int(n): voxels[order[start:end]] for n, start, end in zip(found, starts, ends, strict=True)}
+    parts = np.split(voxels[order], starts)[1:]
+    return {int(label): part for label, part in zip(found, parts, strict=True)}
 
 
 def points_ijk(voxels: Indices, grid: Grid) -> Indices:

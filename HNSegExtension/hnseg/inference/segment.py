@@ -1,0 +1,232 @@
+"""One patient, end to end: CT (+ MR) in, organ labels on the CT grid out, with everything that a reader must know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import SimpleITK as sitk
+from torch import nn
+
+from hnseg.errors import ConfigError
+from hnseg.image.checks import check_pair
+from hnseg.image.volume import Volume
+from hnseg.inference.confidence import Confidence
+from hnseg.inference.devices import cpu_threads, pick_device
+from hnseg.inference.postprocess import Removal, postprocess
+from hnseg.inference.predictor import Prediction, predict_labels
+from hnseg.inference.review import OrganFinding, input_warnings, review_organs
+from hnseg.inference.tiles import TileSettings
+from hnseg.models.bundle import Bundle
+from hnseg.organs import ORGANS, Organ, find_organs
+from hnseg.preprocessing import NetworkInput, preprocess
+from hnseg.registration.rigid import Registration, register_rigid
+
+OnProgress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentOptions:
+    """``organs``: those wanted, empty means all. ``overlap``: of windows; None is the model's own. ``threads``: CPU
+    threads, None leaves the choice to PyTorch. ``uncertainty``: also give a map of it.
+    """
+
+    organs: tuple[str, ...] = ()
+    device: str = "auto"
+    overlap: float | None = None
+    threads: int | None = None
+    uncertainty: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "organs", tuple(organ.name for organ in find_organs(self.organs)))
+        if self.overlap is not None and not 0 <= self.overlap < 1:
+            raise ConfigError(f"overlap lies in 0 … 1 (1 excluded), got {self.overlap}; 0.5 is usual.")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads is at least 1, got {self.threads}; leave it out for PyTorch's own choice.")
+
+    @property
+    def wanted(self) -> tuple[Organ, ...]:
+        """The organs asked for, in label order."""
+        return find_organs(self.organs) if self.organs else ORGANS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentResult:
+    """What came out.
+
+    ``labels``: uint8 organ labels on the CT's own grid. ``organs``: a finding for each wanted one. ``ct_to_mr``: the
+    transform with which the MR was used (maps CT points to MR points, LPS mm), None if there was no MR or it was not
+    used. ``registration``: None unless it was run here. ``mr_coverage``: share of the body that the MR reaches.
+    ``seconds``: by stage. ``uncertainty``: 1 − winning probability on the working grid, if asked for.
+    """
+
+    labels: Volume
+    organs: tuple[OrganFinding, ...]
+    bundle: Bundle
+    device: str
+    options: SegmentOptions
+    registration: Registration | None = None
+    ct_to_mr: sitk.Transform | None = None
+    mr_coverage: float = 0.0
+    removals: tuple[Removal, ...] = ()
+    warnings: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    uncertainty: Volume | None = None
+
+    @property
+    def volumes_ml(self) -> dict[str, float]:
+        """Volume of each organ that was found."""
+        return {finding.organ: finding.ml for finding in self.organs if finding.ml > 0}
+
+    @property
+    def confidence(self) -> dict[str, Confidence]:
+        """Confidence of each organ that was found."""
+        return {finding.organ: finding.confidence for finding in self.organs if finding.confidence is not None}
+
+
+def segment(
+    ct: Volume,
+    mr: Volume | None = None,
+    *,
+    bundle: Bundle,
+    options: SegmentOptions | None = None,
+    ct_to_mr: sitk.Transform | None = None,
+    network: nn.Module | None = None,
+    on_progress: OnProgress | None = None,
+) -> SegmentResult:
+    """Segment one patient on the CT's grid.
+
+    ``ct``: HU. ``mr``: registered to the CT here, unless ``ct_to_mr`` says where it lies (maps CT points to MR points,
+    LPS mm). An MR whose registration fails is not used, and a warning says so. ``network``: the bundle's, if it is
+    loaded already. Raises ``InputError`` for images that cannot be used, ``ModelError``, ``DeviceError``; whatever
+    ``on_progress`` raises passes through.
+    """
+    options = options or SegmentOptions()
+    stages = _Stages(on_progress or (lambda _fraction, _sentence: None))
+    device = pick_device(options.device)
+    with stages.stage("checks", 0.00, 0.02, "Checking the images"):
+        warnings = list(check_pair(ct, mr))
+    placed = _Placement(None, None, ())
+    if mr is not None:
+        with stages.stage("registration", 0.02, 0.25, "Registering the MR to the CT"):
+            placed = _place(ct, mr, ct_to_mr, stages.report)
+    with stages.stage("preprocessing", 0.25, 0.35, "Preparing the images"):
+        used_mr = mr if placed.ct_to_mr is not None else None
+        given = preprocess(ct, used_mr, placed.ct_to_mr, settings=bundle.metadata.preprocess)
+        body = Volume(given.body_kji, given.grid)
+        warnings += [*placed.warnings, *input_warnings(ct, body, bundle.metadata.limits)]
+    with stages.stage("model", 0.35, 0.37, "Loading the model"):
+        network = network if network is not None else bundle.load_network(device)
+    with stages.stage("prediction", 0.37, 0.92, "Finding the organs"), cpu_threads(options.threads):
+        prediction = _predict(network, given, ct, bundle, options, stages.report)
+    with stages.stage("postprocessing", 0.92, 1.0, "Checking the organs"):
+        labels, removals = postprocess(prediction.labels, bundle.metadata.postprocess, body)
+        labels = _only(labels, options.wanted)
+        findings = review_organs(labels, bundle.metadata, prediction.confidence, options.wanted)
+    return SegmentResult(
+        labels=labels,
+        organs=findings,
+        bundle=bundle,
+        device=prediction.device,
+        options=options,
+        registration=placed.registration,
+        ct_to_mr=placed.ct_to_mr,
+        mr_coverage=_coverage(given),
+        removals=tuple(removal for removal in removals if _is_wanted(removal.organ, options.wanted)),
+        warnings=(*warnings, *prediction.warnings, *_coverage_warnings(given, used_mr)),
+        seconds=stages.seconds,
+        uncertainty=prediction.uncertainty,
+    )
+
+
+class _Stages:
+    """Times the stages and turns each one's own progress into a part of the whole."""
+
+    def __init__(self, on_progress: OnProgress) -> None:
+        self.seconds: dict[str, float] = {}
+        self._on_progress = on_progress
+        self._span = (0.0, 1.0)
+
+    @contextmanager
+    def stage(self, name: str, start: float, end: float, sentence: str) -> Iterator[None]:
+        self._span = (start, end)
+        self.report(0.0, sentence)
+        begun = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - begun, 3)
+        self.report(1.0, sentence)
+
+    def report(self, fraction: float, sentence: str) -> None:
+        start, end = self._span
+        self._on_progress(start + fraction * (end - start), sentence)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Placement:
+    """Where the MR lies; ``ct_to_mr`` None means that it is not used."""
+
+    ct_to_mr: sitk.Transform | None
+    registration: Registration | None
+    warnings: tuple[str, ...]
+
+
+def _place(ct: Volume, mr: Volume, ct_to_mr: sitk.Transform | None, report: OnProgress) -> _Placement:
+    if ct_to_mr is not None:
+        return _Placement(ct_to_mr, None, ())
+    found = register_rigid(ct, mr, on_progress=report)
+    if found.verdict == "failed":
+        said = f"The MR was not used, since it could not be registered to the CT: {found.reason}"
+        return _Placement(None, found, (said,))
+    if found.verdict == "doubtful":
+        said = f"The MR was used, but its registration is doubtful; look at it before trusting organs: {found.reason}"
+        return _Placement(found.transform, found, (said,))
+    return _Placement(found.transform, found, ())
+
+
+def _predict(
+    network: nn.Module, given: NetworkInput, ct: Volume, bundle: Bundle, options: SegmentOptions, report: OnProgress
+) -> Prediction:
+    metadata = bundle.metadata
+    tiles = TileSettings(
+        metadata.patch_kji,
+        overlap=metadata.overlap if options.overlap is None else options.overlap,
+        padding=metadata.preprocess.padding,
+    )
+    return predict_labels(
+        network,
+        given,
+        labels=metadata.label_values,
+        output_grid=ct.grid,
+        tiles=tiles,
+        device=pick_device(options.device),
+        uncertainty=options.uncertainty,
+        on_progress=report,
+    )
+
+
+def _only(labels: Volume, wanted: tuple[Organ, ...]) -> Volume:
+    """The wanted organs alone."""
+    if len(wanted) == len(ORGANS):
+        return labels
+    kept = np.zeros(256, np.uint8)
+    for organ in wanted:
+        kept[organ.label] = organ.label
+    return labels.with_array(kept[labels.array_kji])
+
+
+def _is_wanted(name: str, wanted: tuple[Organ, ...]) -> bool:
+    return any(organ.name == name for organ in wanted)
+
+
+def _coverage(given: NetworkInput) -> float:
+    """Share of the body that the MR reaches (the last channel is its valid mask)."""
+    return float(given.array_ckji[-1][given.body_kji].mean()) if given.body_kji.any() else 0.0
+
+
+def _coverage_warnings(given: NetworkInput, mr: Volume | None) -> tuple[str, ...]:
+    if mr is None or _coverage(given) > 0:
+        return ()
+    return ("The MR shows nothing of the body that the CT shows, so it had no part in the result.",)
