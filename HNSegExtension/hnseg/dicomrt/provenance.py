@@ -9,9 +9,12 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
+from hnseg.image.segmentation import Segmentation
+from hnseg.terminology import NOT_STARTED, STATUS_TAG
 from hnseg.version import RESEARCH_USE, __version__
 
 MANUFACTURER = "HNSeg contributors"
+_COMPLETED = "completed"  # Slicer's status of a segment that somebody has finished with
 _PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 _COPIED_FROM_PATIENT_AND_STUDY = (
     "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
@@ -32,6 +35,13 @@ class Provenance:
     model_version: str = ""
     review: str = "not reviewed"
     exported: datetime = field(default_factory=lambda: datetime.now(UTC).astimezone())
+
+    @classmethod
+    def of(cls, segmentation: Segmentation, *, model: str = "", model_version: str = "") -> Provenance:
+        """With the state of review that the segments' status tags tell: reviewed only if every one is completed."""
+        states = {segment.tags.get(STATUS_TAG, NOT_STARTED) for segment in segmentation.segments}
+        review = {frozenset({_COMPLETED}): "reviewed", frozenset({NOT_STARTED}): "not reviewed"}
+        return cls(model, model_version, review.get(frozenset(states), "partly reviewed"))
 
     @property
     def software(self) -> list[str]:

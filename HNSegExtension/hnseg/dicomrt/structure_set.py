@@ -42,7 +42,7 @@ class StructureSetOptions:
     """
 
     holes: Literal["keyhole", "xor", "xor-typed"] = "keyhole"
-    tolerance_mm: float = 0.1
+    tolerance_mm: float = 0.05
     edited: frozenset[str] = frozenset()
     label: str = "HNSeg"
     provenance: Provenance = field(default_factory=Provenance)
