@@ -40,8 +40,8 @@ def write_cohort(
 ) -> tuple[Path, ...]:
     """Write ``case_01`` … into the folder with ``OAR_data.csv`` and ``patient_data.csv``; returns the case folders.
 
-    Case n depends on ``seed`` and n alone. Each case appears as a whole or not at all; a cohort that was interrupted goes on
-    where it stopped. Raises ``OutputError`` if the folder holds anything but the beginning of this very cohort,
+    Case n depends on ``seed`` and n alone. Each case appears as a whole or not at all; an interrupted cohort goes
+    on where it stopped. Raises ``OutputError`` if the folder holds anything but the beginning of this very cohort,
     ``ConfigError`` for a wrong number of cases or size.
     """
     folder, options = Path(folder), options or PhantomOptions()

@@ -40,6 +40,7 @@ class CtScanner:
         _couch(image, x, y, self.patient)
         rng = np.random.default_rng([self.patient.seed, 90, start])
         self._streaks(image, x, y, z)
+        self._starve(image, rng)
         image += self._noise(rng, image.shape)
         np.clip(image, -1024, 3071, out=image)
         return np.rint(image, out=image).astype(np.int16), labels
@@ -51,6 +52,19 @@ class CtScanner:
         noise = gaussian_filter(noise, (0, *sigma), truncate=2.5)
         noise *= np.float32(self.patient.scan.ct_noise_hu / max(float(noise[:, ::5, ::5].std()), 1e-6))
         return noise
+
+    def _starve(self, image: Array, rng: np.random.Generator) -> None:
+        """Photon starvation: streaks along x where the rays from side to side cross much tissue (shoulders)."""
+        dx, dy, _ = self.painter.grid.spacing_mm
+        path_mm = dx * np.count_nonzero(image > -300, axis=2)
+        excess = np.clip((path_mm - 260) / 140, 0, 1.5).astype(np.float32)
+        hit = np.flatnonzero(excess.any(axis=1))
+        if not len(hit):
+            return
+        white = rng.standard_normal((len(hit), *image.shape[1:]), dtype=np.float32)
+        streaks = gaussian_filter(white, (0, 0.8 / dy, 14 / dx), truncate=2.0)
+        streaks *= np.float32(28 / max(float(streaks[:, ::5, ::5].std()), 1e-6)) * excess[hit][:, :, None]
+        image[hit] += streaks * (image[hit] > -600)
 
     def _streaks(self, image: Array, x: Array, y: Array, z: Array) -> None:
         """Bright and dark rays from every filling, strongest in its slices."""
@@ -87,5 +101,5 @@ def _couch(image: Array, x: Array, y: Array, patient: Patient) -> None:
     distance = np.hypot(*np.maximum(q, 0)) + np.minimum(q.max(axis=0), 0) - 20
     foam = np.clip(0.5 - distance, 0, 1)
     shell = np.clip(1.6 - np.abs(distance), 0, 1)
-    table = np.where(shell > foam * 0.2, -1000 + shell * 820, -1000 + foam * 55).astype(np.float32)
+    table = (-1000 + np.maximum(shell * rng.uniform(700, 1100), foam * 55)).astype(np.float32)
     np.maximum(image, table[None], out=image)

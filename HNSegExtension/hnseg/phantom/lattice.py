@@ -1,4 +1,4 @@
-"""Coarse-to-fine coordinates: smooth maps and smooth fields are evaluated every few mm and interpolated to the voxels."""
+"""Coarse to fine: smooth maps and smooth fields are evaluated every few mm and interpolated to the voxels."""
 
 from __future__ import annotations
 

@@ -12,9 +12,10 @@ from hnseg.organs import find_organ
 class PhantomOptions:
     """Ranges and probabilities from which ``draw_patient`` draws. Raises ``ConfigError`` for values out of range.
 
-    ``variation`` scales every anatomical spread (1 is HaN-Seg-like, 1.5 harder, 0 the average patient); ``deformation``
-    False leaves CT→MR rigid; ``jaw_degrees`` and ``neck_degrees`` are the standard deviations of the MR's jaw opening and
-    neck flexion against the CT's; ``missing`` organs exist but are not labelled; ``contrast`` is the range of arterial HU.
+    ``variation`` scales every anatomical spread: 1 is HaN-Seg-like, 1.5 harder, 0 the average patient. ``deformation``
+    False leaves CT→MR rigid; ``jaw_degrees`` and ``neck_degrees`` are the standard deviations of how the MR's jaw and
+    neck differ from the CT's. ``missing`` organs exist but are not labelled. ``contrast`` is the range of arterial HU;
+    ``dental_metal``, ``mask_shell`` (thermoplastic) and ``non_contrast`` are probabilities.
     """
 
     variation: float = 1.0

@@ -50,8 +50,8 @@ class Scan:
 class Patient:
     """The parameters of one phantom. ``seed`` fixes the smooth noise of its shapes and textures.
 
-    ``target_ml`` are the volumes that the organs are scaled to; ``offset_mm`` moves single organs; ``hu`` and ``t1`` are
-    tissue values after this patient's shifts.
+    ``target_ml`` are the volumes that the organs are scaled to; ``offset_mm`` moves single organs; ``hu`` and ``t1``
+    are tissue values after this patient's shifts.
     """
 
     seed: int

@@ -116,7 +116,7 @@ class CtToMr:
 
     @cached_property
     def transform(self) -> sitk.Transform:
-        """As SimpleITK: a composite of the B-spline (first) and the rigid motion; the rigid motion alone without the former."""
+        """As SimpleITK: the B-spline, then the rigid motion; the rigid motion alone where nothing bends."""
         if self.coefficients is None:
             return self.rigid
         images = []

@@ -167,7 +167,7 @@ def solid(
 ) -> Structure:
     """A structure whose shape is evaluated at every voxel.
 
-    ``under`` keeps it at least so many mm below the surface of a large smooth shape, ``outside`` so many mm away from one.
+    ``under`` keeps it at least so many mm below the surface of a large smooth shape, ``outside`` away from one.
     """
 
     def distance(view: View) -> Array:

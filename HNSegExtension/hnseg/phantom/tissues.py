@@ -1,4 +1,4 @@
-"""What tissues look like: mean CT number, T1-weighted signal (fat = 1) and texture. Values after HANSEG.md and textbooks."""
+"""What tissues look like: mean CT number, T1-weighted signal (fat = 1), texture. Estimates after textbooks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TABLE = (
     Tissue("skin", 15, 0.45, 8),
     Tissue("fat", -98, 1.00, 9, 0.06),
     Tissue("fascia", -45, 0.75, 12, 0.06),
-    Tissue("muscle", 58, 0.37, 9, 0.035),
+    Tissue("muscle", 58, 0.37, 11, 0.04),
     Tissue("tongue", 56, 0.45, 22, 0.09),
     Tissue("mucosa", 48, 0.42, 9, 0.04),
     Tissue("lips", 28, 0.45, 26, 0.08),

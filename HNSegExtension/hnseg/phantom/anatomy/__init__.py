@@ -1,7 +1,7 @@
 """The structure table: every tissue of the head and neck as a shape in the canonical frame, in painting order.
 
-Canonical frame: LPS mm, origin midway between the ear canals, +x left, +y posterior, +z up. Places and sizes of the organs
-are those of HaN-Seg; the rest is textbook anatomy. Later structures cover earlier ones.
+Canonical frame: LPS mm, origin midway between the ear canals, +x left, +y posterior, +z up. Places and sizes of the
+organs are those of HaN-Seg; the rest is textbook anatomy. Later structures cover earlier ones.
 """
 
 from dataclasses import dataclass

@@ -12,22 +12,23 @@ from hnseg.phantom.structure import Shape, Structure, View, blob, block, pipe, s
 
 
 def brain(b: Plan) -> Iterator[Structure]:
+    """Cortex, white matter, ventricles, cerebellum, brainstem, cisterns."""
     cavity = b.cavity
-    gyri, gyri2 = b.waves("gyri", 17.0, 14), b.waves("gyri2", 21.0, 14)
+    gyri, gyri2 = b.waves("gyri", 25.0, 14), b.waves("gyri2", 31.0, 14)
 
     def sulcus(view: View) -> Array:
         """Distance from the nearest sulcus (positive in it): sheets near the surface, deeper ones rarer."""
         depth = view.smooth(cavity.sdf)
-        sheet = np.minimum(np.abs(view.smooth(gyri)), np.abs(view.smooth(gyri2)) + 0.12) * np.float32(3.2)
+        sheet = np.minimum(np.abs(view.smooth(gyri)), np.abs(view.smooth(gyri2)) + 0.12) * np.float32(4.2)
         return np.asarray(
-            np.minimum(sheet + np.maximum(-depth - 16, 0) * 0.35, np.maximum(-depth - 1.6, -1)), dtype=np.float32
+            np.minimum(sheet + np.maximum(-depth - 14, 0) * 0.3, np.maximum(-depth - 1.6, -1)), dtype=np.float32
         )
 
     def grey(view: View) -> Array:
-        return np.maximum(view.smooth(cavity.sdf) + np.float32(1.6), np.float32(0.75) - sulcus(view))
+        return np.maximum(view.smooth(cavity.sdf) + np.float32(1.6), np.float32(0.6) - sulcus(view))
 
     def white(view: View) -> Array:
-        return np.maximum(view.smooth(cavity.sdf) + np.float32(4.8), np.float32(4.0) - sulcus(view))
+        return np.maximum(view.smooth(cavity.sdf) + np.float32(4.8), np.float32(3.6) - sulcus(view))
 
     yield Structure("cortex", ((0.0, "grey"),), grey, cavity.low, cavity.high)
     yield Structure("white matter", ((0.0, "white"),), white, cavity.low, cavity.high)
@@ -68,7 +69,7 @@ def brain(b: Plan) -> Iterator[Structure]:
     wide = np.interp(np.linspace(0, 1, n), (0, 0.25, 0.5, 0.75, 1), (13.5, 15.5, 14.5, 10, 7))
     deep = np.interp(np.linspace(0, 1, n), (0, 0.25, 0.5, 0.75, 1), (11, 14, 13, 9, 6.5))
     brainstem = b.place(b.rough(strap(stem, wide, deep, (0, 1, 0)), "brainstem", 0.4, 18), "Brainstem")
-    yield solid("brainstem", ((-3.0, "csf"), (0.0, "brainstem")), brainstem, organ="Brainstem")
+    yield solid("brainstem", ((-1.6, "csf"), (0.0, "brainstem")), brainstem, organ="Brainstem")
     yield solid("fourth ventricle", "csf", block((0, 23, -2), (9, 5, 16), 2.4))
     yield solid("suprasellar cistern", "csf", blob((0, -18, 34), (24, 22, 15)))
     yield solid("basilar artery", "artery", pipe([(0, -9, -18), (0, -10, 4), (0, -7, 26)], 1.7))

@@ -100,6 +100,11 @@ def mirror(path: ArrayLike, sign: float) -> NDArray[np.float64]:
     return np.asarray(path, dtype=np.float64) * (sign, 1, 1)
 
 
+def shifted(point: ArrayLike, x: float, y: float, z: float) -> NDArray[np.float64]:
+    """A point moved by x, y, z mm."""
+    return np.asarray(point, dtype=np.float64) + np.array((x, y, z))
+
+
 def cord_at(z: float) -> NDArray[np.float64]:
     """The point of the spinal cord's axis at that height."""
     order = np.argsort(CORD[:, 2])

@@ -10,6 +10,7 @@ from hnseg.phantom.structure import Structure, blob, block, pipe, solid, strap
 
 
 def chest(b: Plan) -> Iterator[Structure]:
+    """Lungs, clavicles, shoulders, ribs, sternum and the great vessels."""
     layers = ((0.0, "cortex"), (1.8, "marrow"))
     for side, s in SIDES:
         apex = b.rough(blob((58 * s, 28, -262), (84, 110, 110)), "lung" + side, 2.0, 40)

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hnseg.phantom.anatomy.builder import SIDES, Plan, half_space, mirror, speckle, tilt
+from hnseg.phantom.anatomy.builder import SIDES, Plan, half_space, mirror, shifted, speckle, tilt
 from hnseg.phantom.shapes import smooth_path
-from hnseg.phantom.structure import Shape, Structure, blob, block, pipe, solid, strap
+from hnseg.phantom.structure import Structure, blob, block, pipe, solid, strap
 
 
 def orbits(b: Plan) -> Iterator[Structure]:
+    """Eyes, optic pathway, lacrimal glands, pituitary, and the orbits around them."""
     for side, s in SIDES:
         anterior, posterior = "Eye_A" + side, "Eye_P" + side
         at = np.array((32 * s, -72, 18)) + b.offset(posterior)
@@ -29,8 +30,8 @@ def orbits(b: Plan) -> Iterator[Structure]:
             ("superior", (0, 0, 10)),
             ("inferior", (0, 0, -10)),
         ):
-            mid = (at + apex) / 2 + np.array(out) * 1.02 + (0, 4, 0)
-            path = smooth_path([at + np.array(out) * 0.95 + (0, -1, 0), mid, apex])
+            mid = shifted((at + apex) / 2 + 1.02 * np.array(out), 0, 4, 0)
+            path = smooth_path([shifted(at + 0.95 * np.array(out), 0, -1, 0), mid, apex])
             yield solid(
                 f"{name} rectus",
                 "muscle",
@@ -41,15 +42,17 @@ def orbits(b: Plan) -> Iterator[Structure]:
         yield solid(lacrimal, "lacrimal", b.place(gland, lacrimal), organ=lacrimal)
         nerve = "OpticNrv_" + side
         path = mirror([(29, -60, 18), (24, -48, 20), (16, -36, 26), (8, -27, 33)], s)
-        path[0] = at + (-3 * s, 11.5, 0)
+        path[0] = shifted(at, -3 * s, 11.5, 0)
         path[1] += b.offset(nerve)
         f = b.factor(nerve)
         yield solid(nerve, ((-1.1, "csf"), (0.0, "nerve")), pipe(smooth_path(path), 2.1 * f), organ=nerve)
         radius = 12.4 * b.factor(posterior)
         globe = blob(at, (2 * radius, 2 * radius, 2 * radius * 0.98))
-        cut_at = at[1] - radius + 5.6 * b.factor(anterior) * (b.factor(posterior) ** 0.0)
-        front = Shape(lambda p, g=globe, c=cut_at: np.maximum(g.sdf(p), p[1] - np.float32(c)), globe.low, globe.high)  # type: ignore[misc]
-        back = Shape(lambda p, g=globe, c=cut_at: np.maximum(g.sdf(p), np.float32(c) - p[1]), globe.low, globe.high)  # type: ignore[misc]
+        cut_at = at[1] - radius + 5.6 * b.factor(anterior)
+        front, back = (
+            globe.within(half_space((0, 1, 0), (0, cut_at, 0))),
+            globe.within(half_space((0, -1, 0), (0, cut_at, 0))),
+        )
         yield solid("globe", ((0.0, "sclera"), (1.0, "vitreous")), globe)
         yield solid("anterior chamber", "aqueous", blob(at - (0, radius - 2.2, 0), (11, 4, 11)))
         yield solid("lens", "lens", blob(at - (0, radius - 5.6, 0), (9.4, 4.2, 9.4)))
@@ -63,6 +66,7 @@ def orbits(b: Plan) -> Iterator[Structure]:
 
 
 def face(b: Plan) -> Iterator[Structure]:
+    """Facial bones, nose and the sinuses."""
     maxilla = b.rough(block((0, -60, -12), (62, 46, 52), 14), "maxilla", 1.0, 18)
     brow = strap([(-48, -76, 33), (-28, -90, 37), (0, -94, 33), (28, -90, 37), (48, -76, 33)], 4.0, (4, 5, 6, 5, 4))
     yield solid("brow", ((0.0, "cortex"), (1.8, "diploe")), brow, under=(b.body, 4.5))
@@ -107,14 +111,22 @@ def face(b: Plan) -> Iterator[Structure]:
         b.rough(blob((0, -90, 46), (36, 10, 20)), "frontal sinus", 1.2, 12),
         under=(b.body, 8.0),
     )
-    yield solid("nasal bone", "thin_bone", strap([(0, -93, 28), (0, -105, 6)], (6, 7), (1.2, 1.2), (0, 1, 0)))
+    for _, s in SIDES:
+        yield solid(
+            "nasal bone",
+            "thin_bone",
+            strap(mirror([(3, -94, 27), (4.5, -103, 8)], s), (0.9, 0.9), (3.5, 4), (1.2 * s, 1, 0.5)),
+        )
 
 
 def ear(b: Plan) -> Iterator[Structure]:
+    """The inner ear."""
     for side, s in SIDES:
         name = "Cochlea_" + side
         centre = np.array((23 * s, -6, 5)) + b.offset(name)
         shape = b.rough(blob(centre, (8.6, 6.0, 6.0), tilt(0, 20 * s, -40 * s)).scaled(b.factor(name)), name, 0.25, 6)
         yield solid(name, "cochlea", shape, organ=name)
-        yield solid("vestibule", "cochlea", blob(centre + (6 * s, 5, 1), (5, 7, 5)))
-        yield solid("internal meatus", "csf", pipe([centre + (-2 * s, 3, 1), centre + (-12 * s, 7, 2)], (1.6, 3.0)))
+        yield solid("vestibule", "cochlea", blob(shifted(centre, 6 * s, 5, 1), (5, 7, 5)))
+        yield solid(
+            "internal meatus", "csf", pipe([shifted(centre, -2 * s, 3, 1), shifted(centre, -12 * s, 7, 2)], (1.6, 3.0))
+        )

@@ -14,6 +14,7 @@ from hnseg.phantom.structure import Shape, Structure, blob, block, pipe, solid, 
 
 
 def jaw(b: Plan) -> Iterator[Structure]:
+    """Mandible, teeth, mouth, and the muscles of mastication."""
     mandible = _mandible(b)
     for side, s in SIDES:
         masseter = strap(
@@ -44,16 +45,18 @@ def jaw(b: Plan) -> Iterator[Structure]:
     yield from _mouth(b)
     shape = b.rough(mandible, "mandible", 0.5, 16)
     yield solid("Bone_Mandible", ((0.0, "cortex"), (2.1, "marrow")), shape, organ="Bone_Mandible")
-    for side, s in SIDES:
-        yield solid("mandibular canal", "fat", pipe(mirror([(48, -18, -38), (42, -38, -68), (28, -68, -78)], s), 1.3))
+    for _, s in SIDES:
+        yield solid("mandibular canal", "fat", pipe(mirror([(48, -18, -38), (41, -38, -68), (29, -66, -78)], s), 1.3))
     yield from _teeth(b)
 
 
 def _mandible(b: Plan) -> Shape:
     f = b.factor("Bone_Mandible")
     body: Shape | None = None
-    for side, s in SIDES:
-        curve = smooth_path([(0, -82, -80), (17, -77, -80), (32, -58, -75), (41, -38, -68), (46, -20, -60)], 3)
+    for _, s in SIDES:
+        curve = smooth_path(
+            [(0, -83, -81), (14, -80.5, -81), (27, -68, -78), (36, -50, -72), (42.5, -33, -66), (47, -17, -59)], 3
+        )
         corpus = strap(mirror(curve, s), 5.6 * f, np.linspace(15.5, 13, len(curve)) * f)
         ramus = strap(
             mirror([(47, -14, -58), (49, -21, -36), (49, -20, -18)], s),
@@ -75,7 +78,7 @@ def _mouth(b: Plan) -> Iterator[Structure]:
     lips = b.rough(blob((0, -91, -52), (60, 26, 40)), "lips", 0.8, 14)
     lips = b.place(lips, "Lips")
     yield solid("Lips", "lips", lips, organ="Lips", under=(b.body, 0.3))
-    cavity = b.rough(block((0, -51, -52), (61, 62, 50), 22), "cavity", 0.8, 20)
+    cavity = b.rough(block((0, -51, -52), (61, 62, 50), 22), "mouth", 0.8, 20)
     cavity = b.place(cavity, "Cavity_Oral")
     yield solid("floor of mouth", "mucosa", cavity, under=(b.body, 4.0))
     buccal = []
@@ -121,14 +124,10 @@ def _arch(s: float, t: NDArray[np.float64]) -> NDArray[np.float64]:
 def _teeth(b: Plan) -> Iterator[Structure]:
     missing = b.patient.rng(3).uniform(size=(2, 2, 7)) < 0.08
     for upper in (0, 1):
-        ridge = [
-            np.array([*xy, -33.0 if upper else -61.0])
-            for s in (-1, 1)
-            for xy in _arch(s, np.linspace(0, 1, 5))[:: -int(s) or 1]
-        ]
         if upper:
-            path = np.array(sorted(ridge, key=lambda q: np.arctan2(q[0], -(q[1] + 40))))
-            path = path[np.append(True, np.linalg.norm(np.diff(path, axis=0), axis=1) > 0.5)]
+            t = np.linspace(0, 1, 5)
+            line = np.vstack([_arch(-1, t)[::-1], _arch(1, t)[1:]])
+            path = np.column_stack([line, np.full(len(line), -33.0)])
             yield solid("alveolar ridge", ((0.0, "thin_bone"), (1.4, "marrow")), strap(path, 5.0, 6.5))
         for index, (_, s) in enumerate(SIDES):
             for n, (t, width) in enumerate(

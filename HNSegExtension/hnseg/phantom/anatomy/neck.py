@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hnseg.phantom.anatomy.builder import CORD, SIDES, Plan, cord_at, mirror, muscle, slab, tilt
-from hnseg.phantom.shapes import smooth_path
+from hnseg.phantom.anatomy.builder import CORD, SIDES, Plan, cord_at, mirror, muscle, shifted, slab, tilt
+from hnseg.phantom.shapes import Array, Points, smooth_path
 from hnseg.phantom.structure import Shape, Structure, blob, block, pipe, solid, strap
 
 _CAROTID = np.array([(18, 10, -190), (24, 0, -130), (25, -2, -88), (28, -2, -10)])
-_NECK_MUSCLES = (
-    ("sternocleidomastoid", [(57, 16, -28), (52, 4, -80), (38, -14, -140), (20, -26, -190)], (5, 8, 11, 9), (8, 10, 8, 6)),
+
+# name, path (left side), half width and half depth from its beginning to its end, mm
+_NECK_MUSCLES: tuple[tuple[str, list[tuple[float, ...]], tuple[float, ...], tuple[float, ...]], ...] = (
+    ("sternocleidomastoid", [(57, 16, -28), (52, 4, -80), (38, -14, -140), (20, -26, -190)],
+     (5, 8, 11, 9), (8, 10, 8, 6)),
     ("trapezius", [(12, 72, -45), (26, 74, -100), (62, 62, -160), (125, 50, -196)], (8, 14, 24, 24), (3, 4, 7, 9)),
-    ("splenius", [(30, 50, -30), (28, 62, -80), (22, 72, -150), (16, 84, -230)], (14, 13, 12, 10), (5, 6, 6, 6)),
-    ("semispinalis", [(17, 50, -30), (17, 56, -90), (17, 62, -150), (16, 74, -230)], (11, 12, 12, 13), (11, 11, 10, 10)),
+    ("splenius", [(30, 50, -30), (28, 60, -80), (22, 70, -150), (16, 84, -230)], (15, 15, 13, 10), (5, 6, 6, 6)),
+    ("semispinalis", [(15, 50, -30), (14, 54, -90), (14, 62, -150), (15, 74, -230)],
+     (10, 12, 12, 13), (10, 11, 11, 10)),
     ("suboccipital", [(20, 34, -28), (17, 40, -60)], (12, 10), (9, 8)),
-    ("levator", [(32, 24, -55), (42, 38, -110), (52, 52, -190)], (6, 7, 7), (9, 10, 10)),
+    ("levator", [(34, 24, -55), (42, 38, -110), (52, 52, -190)], (6, 7, 7), (11, 12, 11)),
+    ("longissimus", [(34, 38, -60), (33, 44, -120), (34, 56, -230)], (7, 9, 12), (7, 8, 9)),
     ("scalenes", [(25, 10, -70), (32, 12, -130), (48, 14, -200)], (6, 9, 9), (8, 10, 10)),
-    ("sternohyoid", [(8, -36, -96), (13, -39, -130), (13, -37, -170), (10, -34, -200)], (7, 8, 8, 8), (1.8, 2.2, 2.2, 2.2)),
+    ("sternohyoid", [(8, -36, -96), (13, -39, -130), (13, -37, -170), (10, -34, -200)],
+     (7, 8, 8, 8), (1.8, 2.2, 2.2, 2.2)),
 )  # fmt: skip
 
 
 def spine(b: Plan) -> Iterator[Structure]:
+    """Vertebrae, discs, cord and canal, and the muscles of the neck."""
     yield muscle(
         b,
         "longus",
         strap(
-            [cord_at(z) + (0, -26, 0) for z in (-30, -80, -130, -190, -230)],
+            [shifted(cord_at(z), 0, -26, 0) for z in (-30, -80, -130, -190, -230)],
             (11, 12, 13, 13, 13),
             (3.2,) * 5,
             (0, 1, 0),
@@ -40,14 +49,14 @@ def spine(b: Plan) -> Iterator[Structure]:
             t = np.linspace(0, 1, len(nodes))
             knots = np.linspace(0, 1, len(wide))
             yield muscle(b, name + side, strap(nodes, np.interp(t, knots, wide), np.interp(t, knots, deep), (0, 1, 0)))
-    discs = pipe([cord_at(z) + (0, -15.5, 0) for z in (-44, -60, -100, -150, -185, -215, -250)], 7.6)
+    discs = pipe([shifted(cord_at(z), 0, -15.5, 0) for z in (-44, -60, -100, -150, -185, -215, -250)], 7.6)
     yield solid("discs", "disc", discs)
     for n in range(12):
         yield from _vertebra(b, n)
     yield solid(
         "dens",
         ((0.0, "cortex"), (1.2, "vertebra")),
-        pipe([cord_at(-48) + (0, -15, 0), cord_at(-26) + (0, -14, 0)], (6, 4.5)),
+        pipe([shifted(cord_at(-48), 0, -15, 0), shifted(cord_at(-26), 0, -14, 0)], (6, 4.5)),
     )
     path = smooth_path(CORD)
     yield solid("spinal canal", ((-1.3, "fat"), (0.0, "csf")), pipe(path, 7.0))
@@ -68,34 +77,47 @@ def _vertebra(b: Plan, n: int) -> Iterator[Structure]:
     wide = 20 + 0.8 * n
     if n > 0:
         yield solid(
-            "vertebral body", layers, b.rough(block(cord + (0, -15.5, 0), (wide, 15, 13.6), 4, slope), f"v{n}", 0.5, 11)
+            "vertebral body",
+            layers,
+            b.rough(block(shifted(cord, 0, -15.5, 0), (wide, 15, 13.6), 4, slope), f"v{n}", 0.5, 11),
         )
     ring = 12.5 if n == 0 else 9.6
-    arch = Shape(
-        lambda p: np.maximum(np.abs(np.sqrt((p[0] / 1.25) ** 2 + (p[1] - np.float32(cord[1]) + 0.35 * (p[2] - np.float32(z))) ** 2) - ring) - 1.9, np.abs(p[2] - np.float32(z)) - 5.5),
-        cord - (18, 18, 7), cord + (18, 18, 7))  # fmt: skip
+    arch = Shape(partial(_arch, cord=cord, radius=ring), cord - (18, 18, 7), cord + np.full(3, 18.0))
     yield solid("arch", layers, b.rough(arch, f"arch{n}", 0.4, 10))
     reach = 34 if n in (1, 6, 7) else 26 + n
     if n:
         yield solid(
             "spinous process",
             layers,
-            b.rough(strap([cord + (0, 10, -2), cord + (0, reach, -9)], (2.2, 2.8), (5, 4)), f"spine{n}", 0.3, 9),
+            b.rough(
+                strap([shifted(cord, 0, 10, -2), shifted(cord, 0, reach, -9)], (2.2, 2.8), (5, 4)), f"spine{n}", 0.3, 9
+            ),
         )
     for s in (-1, 1):
         out = 20 if n == 0 else 16
-        mass = blob(cord + (s * out, -5, 0), (13, 13, 15), tilt(0, 0, s * 20))
-        process = pipe([cord + (s * 12, -9, 0), cord + (s * (30 if n == 0 else 25 + n), -8, -3)], (3.6, 3))
-        yield solid("lateral mass", layers, b.rough(mass.joined(process, 4), f"mass{n}{s}", 0.5, 9))
+        mass = blob(shifted(cord, s * out, -5, 0), (13, 13, 15), tilt(0, 0, s * 20))
+        process = pipe(
+            [shifted(cord, s * 12, -9, 0), shifted(cord, s * (30 if n == 0 else 25 + n), -8, -3)], (4.6, 3.4)
+        )
+        yield solid("lateral mass", layers, b.rough(mass.joined(process, 5), f"mass{n}{s}", 0.5, 9))
         if n < 6:
             yield solid(
                 "transverse foramen",
                 ((-1.2, "fat"), (0.0, "artery")),
-                pipe([cord + (s * 20, -11, -9.2), cord + (s * 20, -11, 9.2)], 1.9),
+                pipe([shifted(cord, s * 20, -11, -9.2), shifted(cord, s * 20, -11, 9.2)], 1.9),
             )
 
 
+def _arch(points: Points, cord: NDArray[np.float64], radius: float) -> Array:
+    """The bony ring around the canal, sloping down to the back."""
+    x, y, z = points
+    height = z - np.float32(cord[2])
+    across = np.sqrt(np.square(x / np.float32(1.25)) + np.square(y - np.float32(cord[1]) + np.float32(0.35) * height))
+    return np.asarray(np.maximum(np.abs(across - np.float32(radius)) - 1.9, np.abs(height) - 5.5), dtype=np.float32)
+
+
 def vessels(b: Plan) -> Iterator[Structure]:
+    """Carotids, jugulars, their larger branches, and lymph nodes."""
     for side, s in SIDES:
         name = "A_Carotid_" + side
         f = b.factor(name)
@@ -130,7 +152,9 @@ def vessels(b: Plan) -> Iterator[Structure]:
         yield solid(name, ((-0.9, "fascia"), (0.0, "artery")), pipe(path, radii), organ=name)
         if b.patient.calcified > 0.6:
             yield solid(
-                "plaque", "cortex", blob(path[np.argmin(np.abs(path[:, 2] + 90))] + (s * 2.6 * f, 1.5, 0), (2.2, 3, 5))
+                "plaque",
+                "cortex",
+                blob(shifted(path[np.argmin(np.abs(path[:, 2] + 90))], s * 2.6 * f, 1.5, 0), (2.2, 3, 5)),
             )
         for k, (x, y, z) in enumerate(b.patient.rng(6, int(s + 1)).uniform((34, -14, -150), (50, 22, -50), (7, 3))):
             yield solid(
@@ -141,6 +165,7 @@ def vessels(b: Plan) -> Iterator[Structure]:
 
 
 def glands(b: Plan) -> Iterator[Structure]:
+    """Parotid and submandibular glands."""
     for side, s in SIDES:
         name = "Parotid_" + side
         superficial = blob((60 * s, 0, -22), (24, 36, 56), tilt(0, s * 6, s * -18))

@@ -13,6 +13,7 @@ from hnseg.phantom.structure import Remembered, Shape, Structure, View, blob, bl
 
 
 def body_shape(b: Builder) -> Shape:
+    """The skin: head, face, nose, neck, shoulders and chest, joined smoothly."""
     # The scalp follows the skull: same centre, same roughness.
     head = b.rough(blob((0, -5, 30), (163, 203, 209)), "cavity", 1.0, 75)
     face = block((0, -43, -32), (118, 110, 132), 44).joined(blob((0, -60, -70), (84, 70, 62)), 20)
@@ -93,7 +94,6 @@ def _fat_depth(b: Plan, uneven: Waves, points: Points) -> Array:
 
 def _bulk_muscle(b: Plan) -> Structure:
     """The flesh that no structure names: neck, nape and shoulders below the fat; above, the face stays fat."""
-
     ragged = b.waves("ragged", 24.0)
     fine, uneven = b.waves("bulk", 16.0), b.waves("fat", 55.0)
 

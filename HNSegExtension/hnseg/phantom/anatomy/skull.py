@@ -19,7 +19,8 @@ def _cranial_floor(points: Points) -> Array:
     clivus = np.clip(20 - 3.0 * (y + 13), -36, 20)
     behind = step(y - (-14 + 0.62 * (side - 10)), -6, 8)
     posterior = -31 + 14 * np.square(side / 48)
-    lateral = (1 - behind) * 3.0 + behind * posterior
+    middle = -5 + 9 * np.square((side - 36) / 20) + 8 * np.square((y + 26) / 20)
+    lateral = (1 - behind) * np.minimum(middle, 24.0) + behind * posterior
     central = step(side, 21, 10)
     floor = central * clivus + (1 - central) * lateral
     front = step(y, -42, -52)
@@ -29,6 +30,7 @@ def _cranial_floor(points: Points) -> Array:
 
 
 def cranial_cavity(b: Builder) -> Shape:
+    """The inside of the skull, brain and its fluid."""
     vault = blob((0, -5, 30), (141, 181, 187))
     raw = Shape(
         lambda p: union(-vault.sdf(p), -(_cranial_floor(p) - p[2]) * np.float32(0.75), 5.0) * np.float32(-1),
@@ -40,6 +42,7 @@ def cranial_cavity(b: Builder) -> Shape:
 
 
 def skull(b: Plan) -> Iterator[Structure]:
+    """Vault and base, petrous bones, mastoids with their cells, ear canals."""
     cavity = b.cavity
     thickness_noise = b.waves("vault", 40.0)
 

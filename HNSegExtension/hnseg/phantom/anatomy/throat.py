@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from hnseg.phantom.anatomy.builder import SIDES, Plan, mirror, slab, tilt
-from hnseg.phantom.shapes import smooth_path
+from hnseg.phantom.shapes import Array, Points, smooth_path
 from hnseg.phantom.structure import Shape, Structure, blob, block, pipe, solid, strap
 
 
 def larynx(b: Plan) -> Iterator[Structure]:
+    """From the nasopharynx to the trachea: walls, cartilages, fat and air."""
     yield from _pharynx(b)
     yield solid(
         "hyoid",
@@ -63,14 +64,20 @@ def _cartilages(b: Plan) -> Iterator[Structure]:
     for _, s in SIDES:
         lamina = strap(mirror([(1, -41, -116), (12, -30, -116), (21, -10, -115)], s), 1.7, (9, 13, 14))
         yield solid("thyroid cartilage", ((0.0, "cartilage"), (0.6, hard)), b.rough(lamina, f"lamina{s}", 0.3, 9))
-    yield solid("cricoid", ((0.0, "cartilage"), (0.8, hard)), Shape(
-        lambda p: np.maximum(np.abs(np.sqrt(p[0] ** 2 + (p[1] + 20) ** 2) - 11.5) - 2.2, np.abs(p[2] + 136) - (3.5 + 0.35 * np.clip(p[1] + 20, 0, 12))),
-        np.array([-15.0, -35, -146]), np.array([15.0, -5, -126])))  # fmt: skip
+    cricoid = Shape(_cricoid, np.array([-15.0, -35, -146]), np.array([15.0, -5, -126]))
+    yield solid("cricoid", ((0.0, "cartilage"), (0.8, hard)), cricoid)
     f = b.factor("Arytenoid")
-    pair = blob((6 * f**0 * 1.0, -8, -122), (6.6 * f, 7.4 * f, 11 * f), tilt(0, 15, 0)) | blob(
-        (-6, -8, -122), (6.6 * f, 7.4 * f, 11 * f), tilt(0, -15, 0)
-    )
+    size = (6.6 * f, 7.4 * f, 11 * f)
+    pair = blob((6, -8, -122), size, tilt(0, 15, 0)) | blob((-6, -8, -122), size, tilt(0, -15, 0))
     yield solid("Arytenoid", ((0.0, "cartilage"), (1.2, hard)), pair.moved(b.offset("Arytenoid")), organ="Arytenoid")
+
+
+def _cricoid(points: Points) -> Array:
+    """A signet ring: low in front, high behind."""
+    x, y, z = points
+    ring = np.abs(np.sqrt(np.square(x) + np.square(y + 20)) - np.float32(11.5)) - np.float32(2.2)
+    height = 3.5 + np.float32(0.35) * np.clip(y + 20, 0, 12)
+    return np.asarray(np.maximum(ring, np.abs(z + 136) - height), dtype=np.float32)
 
 
 def _airway(b: Plan) -> Iterator[Structure]:
@@ -105,6 +112,7 @@ def _airway(b: Plan) -> Iterator[Structure]:
 
 
 def thyroid(b: Plan) -> Iterator[Structure]:
+    """Two lobes and the isthmus."""
     name = "Glnd_Thyroid"
     f = b.factor(name)
     lobes: Shape | None = None
