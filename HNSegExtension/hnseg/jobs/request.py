@@ -58,19 +58,24 @@ class SegmentRequest:
         if not self.output.lower().endswith((SEGMENTATION, *LABEL_MAPS)):
             known = ", ".join((SEGMENTATION, *LABEL_MAPS))
             raise OutputError(f"The output {Path(self.output).name} has no known ending; use one of {known}.")
-        if len(set(map(Path, self.outputs_as_given))) < len(self.outputs_as_given):
+        if len(set(self.outputs)) < len(self.outputs):
             raise OutputError("Two outputs have the same path; give each its own.")
         object.__setattr__(self, "organs", tuple(organ.name for organ in find_organs(self.organs)))
 
     @property
-    def outputs_as_given(self) -> tuple[str, ...]:
-        """The paths that will be written."""
-        return tuple(path for path in (self.output, self.report_json, self.report) if path)
+    def output_files(self) -> tuple[Path, ...]:
+        """The files that will be written."""
+        return tuple(Path(path) for path in (self.output, self.report_json) if path)
+
+    @property
+    def output_folders(self) -> tuple[Path, ...]:
+        """The folders that will be written."""
+        return (Path(self.report),) if self.report else ()
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """The files and folders that will be written."""
-        return tuple(map(Path, self.outputs_as_given))
+        """Both."""
+        return self.output_files + self.output_folders
 
     @property
     def wanted(self) -> tuple[Organ, ...]:

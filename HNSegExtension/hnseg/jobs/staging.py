@@ -35,8 +35,8 @@ class Staging:
 
 
 @contextlib.contextmanager
-def staged(*outputs: str | Path) -> Iterator[Staging]:
-    """Check that the outputs can be written, before the work, and offer hidden places for them.
+def staged(*files: str | Path, folders: Sequence[str | Path] = ()) -> Iterator[Staging]:
+    """Check that files and folders can be written, before the work, and offer hidden places for them.
 
     Missing parent folders are made. Without ``commit`` nothing of this remains. ``OutputError`` when a place cannot be
     written.
@@ -45,7 +45,8 @@ def staged(*outputs: str | Path) -> Iterator[Staging]:
     hidden: list[Path] = []
     try:
         places = {}
-        for output in map(Path, outputs):
+        _refuse_the_other_kind(files, folders)
+        for output in map(Path, (*files, *folders)):
             made += _make_parents(output)
             hidden.append(_hidden_folder(output))
             places[output] = hidden[-1] / output.name
@@ -63,6 +64,15 @@ def sweep(outputs: Sequence[Path], pid: int) -> None:
     for output in outputs:
         for folder in output.parent.glob(f".{output.name}{_MARK}{pid}-*"):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse_the_other_kind(files: Sequence[str | Path], folders: Sequence[str | Path]) -> None:
+    for path in map(Path, files):
+        if path.is_dir():
+            raise OutputError(f"{path} cannot be written: it is a folder; give a file name.")
+    for path in map(Path, folders):
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path} cannot be written: it is a file, not a folder; give a folder.")
 
 
 def _make_parents(output: Path) -> list[Path]:

@@ -48,6 +48,7 @@ def viewer_data(views: Views, meshes: Sequence[Mesh], skin: Mesh | None) -> dict
             if organ.label in centres
         ],
         "mesh_box": [side.tolist() for side in box],
+        "focus": [side.tolist() for side in _box(meshes or shown)],
         "meshes": [_mesh(mesh, box) for mesh in shown],
     }
 

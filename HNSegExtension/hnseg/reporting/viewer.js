@@ -111,7 +111,7 @@
     const program = gl.createProgram();
     gl.attachShader(program, compile(gl.VERTEX_SHADER, `attribute vec3 p; attribute vec3 n; uniform mat3 turn; uniform vec3 low, span, middle;
       uniform float zoom; varying vec3 normal; void main() { normal = turn * n; vec3 q = turn * (low + p * span - middle) * zoom;
-      gl_Position = vec4(q.x, q.z, q.y * 0.5, 1.0); }`));
+      gl_Position = vec4(q.x, q.z, q.y * 0.2, 1.0); }`));
     gl.attachShader(program, compile(gl.FRAGMENT_SHADER, `precision mediump float; varying vec3 normal; uniform vec4 colour; void main() {
       vec3 m = normalize(normal); float lit = max(dot(m, normalize(vec3(-0.35, -0.8, 0.5))), 0.0); float rim = 1.0 - abs(m.y);
       float a = colour.a < 1.0 ? colour.a * (0.35 + 1.6 * rim * rim) : 1.0; gl_FragColor = vec4(colour.rgb * (0.32 + 0.68 * lit), a); }`));
@@ -126,8 +126,9 @@
     });
     const uniform = (name) => gl.getUniformLocation(program, name), attribute = (name) => gl.getAttribLocation(program, name);
     const [p, n] = [attribute("p"), attribute("n")], [low, high] = data.mesh_box;
-    const span = high.map((value, axis) => value - low[axis]), middle = low.map((value, axis) => (value + high[axis]) / 2);
-    let azimuth = 0.6, elevation = 0.18, zoom = 1.9 / Math.max(...span), queued = false;
+    const span = high.map((value, axis) => value - low[axis]);
+    const [near, far] = data.focus, middle = near.map((value, axis) => (value + far[axis]) / 2);
+    let azimuth = 0.6, elevation = 0.18, zoom = 1.55 / Math.max(...far.map((value, axis) => value - near[axis])), queued = false;
     gl.enableVertexAttribArray(p); gl.enableVertexAttribArray(n);
     gl.enable(gl.DEPTH_TEST); gl.blendFunc(gl.SRC_ALPHA, gl.ONE_MINUS_SRC_ALPHA);
 
