@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from hnseg.errors import HNSegError
 
 TORCH = "torch"
-_OF_SLICER = ("numpy", "scipy", "SimpleITK", "pydicom", "requests", "packaging", "setuptools", "pip", "torch")
+_OF_SLICER = ("numpy", "scipy", "SimpleITK", "pydicom", "pillow", "requests", "packaging", "setuptools", "pip", "torch")
 _REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
 

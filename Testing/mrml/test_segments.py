@@ -1,5 +1,7 @@
 """Labels into a real segmentation node, and one real undo back."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -10,7 +12,7 @@ from hnseg.errors import GeometryMismatch, UnsupportedImage
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.organs import BY_NAME, ORGANS
-from hnseg.terminology import STATUS_TAG, TERMINOLOGY_TAG
+from hnseg.terminology import CONTEXT, STATUS_TAG, TERMINOLOGY_TAG
 from HNSegLib.merging import MergePolicy, Status
 from HNSegLib.segments import (
     MODEL_TAG,
@@ -329,3 +331,22 @@ def test_slicers_own_node_overload_would_apply_a_parent_transform_twice(labels, 
     segment_named(node, "first").GetRepresentation("Binary labelmap").GetImageToWorldMatrix(place)
     shift = from_vtk(place)[:3, 3] - flipped_rows(labels.grid.ijk_to_lps)[:3, 3]
     np.testing.assert_allclose(shift, (20, 0, 0), atol=1e-9)
+
+
+def test_the_terminology_that_ships_knows_each_organ_and_side():
+    logic = slicer.vtkSlicerTerminologiesModuleLogic()
+    path = Path(__file__).parents[2] / "Resources" / "HNSeg.term.json"
+    assert logic.LoadTerminologyFromFile(str(path)) == CONTEXT
+    category = slicer.vtkSlicerTerminologyCategory()
+    assert logic.GetNthCategoryInTerminology(CONTEXT, 0, category)
+    known = set()
+    for n in range(logic.GetNumberOfTypesInTerminologyCategory(CONTEXT, category)):
+        kind = slicer.vtkSlicerTerminologyType()
+        assert logic.GetNthTypeInTerminologyCategory(CONTEXT, category, n, kind)
+        sides = []
+        for m in range(logic.GetNumberOfTypeModifiersInTerminologyType(CONTEXT, category, kind)):
+            side = slicer.vtkSlicerTerminologyType()
+            assert logic.GetNthTypeModifierInTerminologyType(CONTEXT, category, kind, m, side)
+            sides.append(side.GetCodeMeaning())
+        known |= {(kind.GetCodeValue(), side) for side in sides or [None]}
+    assert {(organ.sct_code, organ.side.meaning if organ.side else None) for organ in ORGANS} == known

@@ -26,8 +26,12 @@ def run(*command):
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     build, prefix = tmp_path_factory.mktemp("build"), tmp_path_factory.mktemp("install")
-    said = run("-S", REPOSITORY, "-B", build, f"-DSlicer_DIR={STAND_IN}",
-               f"-DCMAKE_TOOLCHAIN_FILE={STAND_IN / 'toolchain.cmake'}", f"-DCMAKE_INSTALL_PREFIX={prefix}")  # fmt: skip
+    paths = {
+        "Slicer_DIR": STAND_IN,
+        "CMAKE_TOOLCHAIN_FILE": STAND_IN / "toolchain.cmake",
+        "CMAKE_INSTALL_PREFIX": prefix,
+    }
+    said = run("-S", REPOSITORY, "-B", build, *(f"-D{name}={path}" for name, path in paths.items()))
     assert "Warning" not in said
     run("--build", build)
     run("--install", build)
