@@ -75,7 +75,7 @@ def _write(args: argparse.Namespace) -> int:
         label=args.label,
         provenance=Provenance.of(segmentation, model=args.model, model_version=args.model_version),
     )
-    written = write_structure_set(args.out, open_series(args.series).series, segmentation, options)
+    written = write_structure_set(args.out, open_series(args.series), segmentation, options)
     say_warnings(written.warnings)
     say(f"{len(written.contours)} structures, {sum(written.contours.values())} contours in {readable(args.out)}")
     return 0
@@ -83,11 +83,9 @@ def _write(args: argparse.Namespace) -> int:
 
 def _read(args: argparse.Namespace) -> int:
     from hnseg.cli.console import readable, say, say_warnings
-    from hnseg.dicomrt.read import read_structure_set
-    from hnseg.dicomrt.series import open_series
+    from hnseg.dicomrt.read import read_on_series
 
-    opened = open_series(args.series)
-    read = read_structure_set(args.rtstruct, opened.grid, series=opened.series)
+    read = read_on_series(args.rtstruct, args.series)
     say_warnings(read.warnings)
     write_structures(read.segmentation, args.out)
     say(f"{len(read.segmentation.segments)} structures in {readable(args.out)}")

@@ -117,12 +117,10 @@ def _load_dicom(path: Path, series: Path | None, grid: Grid | None) -> Loaded:
         from hnseg.dicomrt.segmentation_object import read_segmentation_object
 
         return Loaded(read_segmentation_object(path))
-    from hnseg.dicomrt.read import read_structure_set
-    from hnseg.dicomrt.series import open_series
+    from hnseg.dicomrt.read import read_on_series, read_structure_set
 
     if series is not None:
-        opened = open_series(series)
-        read = read_structure_set(path, opened.grid, series=opened.series)
+        read = read_on_series(path, series)
     elif grid is not None:
         read = read_structure_set(path, grid)
     else:

@@ -43,7 +43,7 @@ def rasterise(contours: Sequence[Contour], grid: Grid) -> Rasterised:
     own = _own_normal(contours)
     remarks: tuple[str, ...] = ()
     if any(_flatness(contour.points_lps, own) > _FLAT_MM for contour in contours):
-        remarks = ("contours are not flat or not parallel, and were flattened",)
+        remarks = ("contours that are not flat or not parallel were flattened",)
     own_grid = _own_grid(contours, own, grid)
     if own_grid is None:
         return Rasterised(np.zeros(grid.shape_kji, np.bool_), ("all contours lie outside the image",))
@@ -70,12 +70,12 @@ def _in_slices(contours: Sequence[Contour], grid: Grid) -> Rasterised:
         tiny, overlapping = tiny + small, overlapping + partly
     remarks = []
     if tiny:
-        remarks.append(f"{tiny} contours hold no voxel centre and were kept as one voxel each")
+        remarks.append(f"contours without a voxel centre in them, kept as one voxel each: {tiny}")
     if overlapping:
-        remarks.append(f"{overlapping} contours partly overlap others in their plane and were united with them")
+        remarks.append(f"contours that partly overlap others in their plane, united with them: {overlapping}")
     outside = sum(not len(slices) for slices in slabs)
     if outside:
-        remarks.append(f"{outside} of {len(planes)} contour planes lie outside the image")
+        remarks.append(f"contour planes outside the image: {outside} of {len(planes)}")
     return Rasterised(mask, tuple(remarks))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hnseg.dicomrt.rasterise import rasterise
 from hnseg.dicomrt.rois import StructureSet, read_rois
-from hnseg.dicomrt.series import Series
+from hnseg.dicomrt.series import Series, open_series
 from hnseg.errors import GeometryMismatch, InputError
 from hnseg.image.grid import Grid
 from hnseg.image.segmentation import Segmentation
@@ -30,12 +30,22 @@ def read_structure_set(path: str | Path, grid: Grid, *, series: Series | None = 
     refer to images outside it are counted: they are placed by their coordinates all the same. Without it, only
     coordinates count. Raises ``UnreadableFile``; ``InputError`` if there is no region at all.
     """
+    return _fill(read_rois(path), Path(path).name, grid, series)
+
+
+def read_on_series(path: str | Path, folder: str | Path) -> ReadStructures:
+    """``read_structure_set`` on the series below the folder that the file refers to, else the only one there."""
     structures = read_rois(path)
+    series = open_series(folder, preferred=structures.series_uids)
+    return _fill(structures, Path(path).name, series.grid, series)
+
+
+def _fill(structures: StructureSet, name: str, grid: Grid, series: Series | None) -> ReadStructures:
     if not structures.rois:
-        raise InputError(f"{Path(path).name} holds no structure; export it again.")
+        raise InputError(f"{name} holds no structure; export it again.")
     warnings = list(structures.warnings)
     if series is not None:
-        _refuse_other_frame(structures, series, Path(path).name)
+        warnings.extend(_frame_warnings(structures, series, name))
         warnings.extend(_dangling(structures, series))
     segmentation = Segmentation.from_masks(_masks(structures, grid, warnings))
     return ReadStructures(_marked(segmentation, structures), tuple(warnings))
@@ -60,12 +70,16 @@ def _marked(segmentation: Segmentation, structures: StructureSet) -> Segmentatio
     return replace(segmentation, segments=segments)
 
 
-def _refuse_other_frame(structures: StructureSet, series: Series, name: str) -> None:
+def _frame_warnings(structures: StructureSet, series: Series, name: str) -> Iterable[str]:
+    """Refuse another frame of reference, unless the file refers to this very series, as some writers invent one."""
     frames = structures.frame_of_reference_uids
-    if frames and series.frame_of_reference_uid not in frames:
+    if not frames or series.frame_of_reference_uid in frames:
+        return
+    if series.series_uid not in structures.series_uids:
         raise GeometryMismatch(
             f"{name} was drawn in another frame of reference than this series'; give the series that it was drawn on."
         )
+    yield f"{name} names another frame of reference but refers to this series; it was taken as drawn on it."
 
 
 def _dangling(structures: StructureSet, series: Series) -> Iterable[str]:

@@ -74,7 +74,7 @@ class _Left:
 
     def sentences(self, name: str) -> Iterable[str]:
         for reason, count in self.counts.items():
-            yield f"{name}: {count} {'contour is' if count == 1 else 'contours are'} {reason} and left out."
+            yield f"{name}: contours left out because {reason}: {count}."
 
 
 def _structure_set(dataset: Dataset) -> StructureSet:
@@ -110,20 +110,20 @@ def _contours(item: Dataset | None, left: _Left) -> tuple[Contour, ...]:
                 seen.add(key)
                 contours.append(Contour(points, kind == "CLOSEDPLANAR_XOR", _image_uid(part)))
                 continue
-            reason = "drawn twice"
+            reason = "they are drawn twice"
         left.out(str(reason))
     return tuple(contours)
 
 
 def _unusable(kind: str, points: NDArray[np.float64] | None) -> str | None:
     if kind == "POINT":
-        return "a point"
+        return "they are points"
     if kind not in _CLOSED:
-        return "open" if kind.startswith("OPEN") else f"{kind}, which is no closed polygon,"
+        return "they are open" if kind.startswith("OPEN") else f"their type {kind} is no closed polygon"
     if points is None:
-        return "broken (its numbers are not triplets of finite millimetres)"
+        return "their numbers are not triplets of finite millimetres"
     if len(np.unique(points, axis=0)) < 3:
-        return "of fewer than three points"
+        return "they have fewer than three points"
     return None
 
 

@@ -19,7 +19,7 @@ from hnseg.dicomrt.files import write_object
 from hnseg.dicomrt.naming import generation_algorithm, structure_name
 from hnseg.dicomrt.planes import PlaneMask, planes_of
 from hnseg.dicomrt.provenance import Provenance, coded, copy_patient_and_study, sign
-from hnseg.dicomrt.series import Series, Slice
+from hnseg.dicomrt.series import Series
 from hnseg.errors import ConfigError, InputError
 from hnseg.image.grid import Grid
 from hnseg.image.segmentation import Segment, Segmentation
@@ -91,7 +91,7 @@ def build_structure_set(
         raise InputError("No structure has a voxel inside the series; check that labels and series belong together.")
     dataset = _frame(series, options)
     dataset.StructureSetROISequence = [_roi_item(roi, series, options) for roi in rois]
-    dataset.ROIContourSequence = [_contour_item(roi, options) for roi in rois]
+    dataset.ROIContourSequence = [_contour_item(roi, series, options) for roi in rois]
     dataset.RTROIObservationsSequence = [_observation_item(roi) for roi in rois]
     counts = {
         roi.segment.name: len(item.ContourSequence) for roi, item in zip(rois, dataset.ROIContourSequence, strict=True)
@@ -127,7 +127,7 @@ def _frame(series: Series, options: StructureSetOptions) -> Dataset:
 def _frame_of_reference(series: Series) -> Dataset:
     in_series = Dataset()
     in_series.SeriesInstanceUID = series.series_uid
-    in_series.ContourImageSequence = [_image_reference(part) for part in series.slices]
+    in_series.ContourImageSequence = [_image_reference(series, index) for index in range(len(series.slices))]
     in_study = Dataset()
     in_study.ReferencedSOPClassUID = _DETACHED_STUDY_MANAGEMENT
     in_study.ReferencedSOPInstanceUID = series.study_uid
@@ -138,9 +138,10 @@ def _frame_of_reference(series: Series) -> Dataset:
     return frame
 
 
-def _image_reference(part: Slice) -> Dataset:
+def _image_reference(series: Series, index: int) -> Dataset:
     item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = part.sop_class_uid, part.sop_instance_uid
+    item.ReferencedSOPClassUID = series.sop_class_uid
+    item.ReferencedSOPInstanceUID = series.slices[index].sop_instance_uid
     return item
 
 
@@ -157,14 +158,17 @@ def _roi_item(roi: _Roi, series: Series, options: StructureSetOptions) -> Datase
     return item
 
 
-def _contour_item(roi: _Roi, options: StructureSetOptions) -> Dataset:
+def _contour_item(roi: _Roi, series: Series, options: StructureSetOptions) -> Dataset:
     item = Dataset()
     item.ReferencedROINumber = roi.number
     item.ROIDisplayColor = list(roi.segment.rgb)
     item.ContourSequence = []
     for plane in roi.planes:
         for polygon in _polygons(trace(plane.mask_ji), plane.grid, options):
-            item.ContourSequence.append(_contour(plane, polygon, len(item.ContourSequence) + 1, options))
+            contour = _contour(plane, polygon, options)
+            contour.ContourImageSequence = [_image_reference(series, plane.index)]
+            contour.ContourNumber = len(item.ContourSequence) + 1
+            item.ContourSequence.append(contour)
     return item
 
 
@@ -185,13 +189,11 @@ def _thinned(
     return outer, tuple(holes)
 
 
-def _contour(plane: PlaneMask, polygon: Polygon, number: int, options: StructureSetOptions) -> Dataset:
+def _contour(plane: PlaneMask, polygon: Polygon, options: StructureSetOptions) -> Dataset:
     points_lps = plane.grid.to_lps(np.column_stack([polygon[:, 1], polygon[:, 0], np.zeros(len(polygon))]))
     item = Dataset()
-    item.ContourImageSequence = [_image_reference(plane.part)]
     item.ContourGeometricType = "CLOSEDPLANAR_XOR" if options.holes == "xor-typed" else "CLOSED_PLANAR"
     item.NumberOfContourPoints = len(polygon)
-    item.ContourNumber = number
     item[_CONTOUR_DATA] = _decimal_strings(points_lps.ravel())
     return item
 
