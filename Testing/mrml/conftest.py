@@ -1,14 +1,13 @@
-"""Real Slicer MRML, without Qt and without a display: slicer-core."""
+"""Real Slicer MRML, without Qt and without a display: slicer-core (`pip install -e '.[mrml]'`)."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import slicer
 
-slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -e '.[mrml]'")
-
-from hnseg.image.grid import Grid  # noqa: E402
-from hnseg.image.volume import Volume  # noqa: E402
+from hnseg.image.grid import Grid
+from hnseg.image.volume import Volume
 
 
 @pytest.fixture

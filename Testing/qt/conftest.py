@@ -7,10 +7,10 @@ import types
 from pathlib import Path
 
 import pytest
+import slicer
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -e '.[mrml]'")
-QtWidgets = pytest.importorskip("PySide6.QtWidgets", reason="PySide6 is not installed: pip install -e '.[qt]'")
+from PySide6 import QtWidgets
 
 EXTENSION = Path(__file__).parents[2] / "HNSegExtension"
 

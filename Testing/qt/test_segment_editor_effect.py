@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PySide6.QtCore import Qt
 
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
@@ -153,8 +154,9 @@ def test_what_the_user_chooses_is_kept_in_the_scene(ready, mr):
     ui.deviceComboBox.setCurrentIndex(1)
     ui.protectCheckBox.setChecked(False)
     ui.allOrgansCheckBox.setChecked(False)
-    for name, item in ready.effect._organItems.items():
-        item.setCheckState(ready.effect._organItems["Lips"].checkState().__class__(2 if name == "Lips" else 0))
+    for row in range(30):
+        box = ui.organsList.wrapped.item(row)
+        box.setCheckState(Qt.CheckState.Checked if box.text().startswith("Lips ") else Qt.CheckState.Unchecked)
     assert ready.nodeReference("MR") is mr
     kept = {name: ready.parameter(name) for name in ("Organs", "MergePolicy", "Device", "Protect", "MRRegistered")}
     assert kept == {"Organs": "Lips", "MergePolicy": "onlyEmpty", "Device": "cpu", "Protect": "0", "MRRegistered": "1"}
@@ -169,8 +171,15 @@ def test_what_the_scene_holds_is_shown(ready, mr):
     assert ui.policyComboBox.currentText == "Fill empty segments only"
     assert ui.deviceComboBox.currentText == "cuda"
     assert not ui.allOrgansCheckBox.checked
-    shown = [name for name, item in ready.effect._organItems.items() if item.checkState().value]
-    assert shown == ["Lips", "SpinalCord"]
+    rows = map(ui.organsList.wrapped.item, range(30))
+    shown = [row.text() for row in rows if row.checkState() is Qt.CheckState.Checked]
+    assert shown == ["Lips  (lips)", "SpinalCord  (spinal cord)"]
+
+
+def test_widgets_of_an_effect_that_is_not_chosen_do_not_write_into_the_scene(adaptor, complete, mr):
+    adaptor.effect.ui.mrSelector.setCurrentNode(mr)
+    assert adaptor.parameter("Protect") == "1"
+    assert adaptor.nodeReference("MR") is None
 
 
 def test_apply_waits_for_a_ct(adaptor, complete, ct, segmentation):

@@ -32,6 +32,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         scriptedEffect.title = "Head-neck organs"
         scriptedEffect.perSegment = False
         scriptedEffect.requireSegments = False
+        scriptedEffect.showEffectCursorInSliceView = False
         AbstractScriptedSegmentEditorEffect.__init__(self, scriptedEffect)
         self.ui = None
         self.logic = None
@@ -90,12 +91,13 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             self.ui.policyComboBox.addItem(text, policy.value)
         for device in DEVICES:
             self.ui.deviceComboBox.addItem(device, device)
-        self._organItems = {}
         for organ in ORGANS:
-            item = self._organItems[organ.name] = qt.QListWidgetItem(f"{organ.name}  ({organ.english})")
-            item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
-            item.setCheckState(qt.Qt.Checked)
-            self.ui.organsList.addItem(item)
+            self.ui.organsList.addItem(f"{organ.name}  ({organ.english})")
+            self._organItem(organ.name).setCheckState(qt.Qt.Checked)
+
+    def _organItem(self, name):
+        """The list's row of that organ, borrowed from Qt: Python must not own it."""
+        return self.ui.organsList.item(BY_NAME[name].label - 1)
 
     def _connectAll(self):
         ui = self.ui
@@ -139,8 +141,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         ui.mrRegisteredCheckBox.setChecked(choices.mr_registered)
         ui.modelComboBox.setCurrentIndex(max(ui.modelComboBox.findData(choices.model), 0))
         ui.allOrgansCheckBox.setChecked(not choices.organs)
-        for name, item in self._organItems.items():
-            item.setCheckState(qt.Qt.Checked if name in selected else qt.Qt.Unchecked)
+        for name in BY_NAME:
+            self._organItem(name).setCheckState(qt.Qt.Checked if name in selected else qt.Qt.Unchecked)
         ui.policyComboBox.setCurrentIndex(ui.policyComboBox.findData(choices.policy.value))
         ui.protectCheckBox.setChecked(choices.protect)
         ui.deviceComboBox.setCurrentIndex(ui.deviceComboBox.findData(choices.device))
@@ -149,8 +151,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         self._showAvailability()
 
     def updateMRMLFromGUI(self, *_):
-        """Keep what the widgets say in the scene."""
-        if self.ui is None or self.scriptedEffect.parameterSetNode() is None:
+        """Keep what the widgets say in the scene; while the effect is not chosen they say nothing."""
+        if self.ui is None or self.scriptedEffect.parameterSetNode() is None or not self.scriptedEffect.active():
             return
         # Each setting calls updateGUIFromMRML at once, so read every widget before the first.
         mr, chosen = self.ui.mrSelector.currentNode(), self._chosen()
@@ -180,7 +182,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
 
     def _chosen(self):
         ui = self.ui
-        checked = tuple(name for name, item in self._organItems.items() if item.checkState() == qt.Qt.Checked)
+        checked = tuple(name for name in BY_NAME if self._organItem(name).checkState() == qt.Qt.Checked)
         return Choices(
             model=_data(ui.modelComboBox) or "",
             organs=() if ui.allOrgansCheckBox.checked or len(checked) == len(ORGANS) else checked,

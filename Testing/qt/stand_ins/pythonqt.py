@@ -92,7 +92,7 @@ def child_widget_variables(panel):
 
 def qt_module():
     module = types.ModuleType("qt")
-    module.Qt, module.QIcon, module.QListWidgetItem = QtCore.Qt, QtGui.QIcon, QtWidgets.QListWidgetItem
+    module.Qt, module.QIcon = QtCore.Qt, QtGui.QIcon
     module.QTimer = lambda: PythonQt(QtCore.QTimer())
     module.QApplication = QtWidgets.QApplication
     return module
