@@ -21,7 +21,8 @@ _AIR_HU = (-1100.0, -700.0)
 _SOFT_HU = (-200.0, 200.0)
 _LEAST_AIR = 1e-3  # of all voxels above air's lower end: the airways alone are more
 _LEAST_SOFT = 0.1  # of all voxels above air's upper end
-_MUCH_SOFT = 0.4  # a CT with an offset has that much; an MR is spread more evenly
+_GAP_HU = (-700.0, -250.0)  # between air and fat, where a CT has partial volumes only
+_MOST_GAP = 0.3  # of what is soft; an MR has tissue there when it is taken for a CT with an offset
 _BONE_HU = 250.0
 _MOST_LABELS = 40
 _SHORT_CT_MM, _SHORT_MR_MM = 100.0, 50.0
@@ -91,14 +92,18 @@ def _count(sample: NDArray[np.float32], low: float, high: float) -> int:
     return int(np.count_nonzero((sample >= low) & (sample <= high)))
 
 
-def _reads_as_hu(sample: NDArray[np.float32], *, least_soft: float = _LEAST_SOFT) -> bool:
+def _reads_as_hu(sample: NDArray[np.float32]) -> bool:
     lowest_air, highest_air = _AIR_HU
     scanned, dense = sample[sample >= lowest_air], sample[sample > highest_air]  # below it is padding
     if not scanned.size or not dense.size:
         return False
     return (
-        _count(scanned, *_AIR_HU) >= _LEAST_AIR * scanned.size and _count(dense, *_SOFT_HU) >= least_soft * dense.size
+        _count(scanned, *_AIR_HU) >= _LEAST_AIR * scanned.size and _count(dense, *_SOFT_HU) >= _LEAST_SOFT * dense.size
     )
+
+
+def _has_gap(sample: NDArray[np.float32]) -> bool:
+    return _count(sample, *_GAP_HU) <= _MOST_GAP * _count(sample, *_SOFT_HU)
 
 
 def _why_not_hu(sample: NDArray[np.float32]) -> str:
@@ -108,7 +113,7 @@ def _why_not_hu(sample: NDArray[np.float32]) -> str:
         return f"The CT is not in HU but normalised: {values}; give it as it came from the scanner."
     if low >= 0 and high <= 255:
         return f"The CT is not in HU but in grey levels: {values}; export it with its rescale slope and intercept."
-    if any(_reads_as_hu(sample - offset, least_soft=_MUCH_SOFT) for offset in (1000, 1024)):
+    if any(_reads_as_hu(shifted) and _has_gap(shifted) for shifted in (sample - 1000, sample - 1024)):
         return f"The CT is not in HU but lacks its rescale intercept: {values}; add it (usually −1024) and try again."
     if low < _AIR_HU[0] / 10:
         return f"The CT is not in HU: {values}, yet air is not near −1000 with tissue near 0; check its rescale values."
