@@ -1,0 +1,238 @@
+"""Inference: ours against MONAI's sliding_window_inference + resample + argmax. Wall time and peak memory, as JSON.
+
+Both run the same network, weights, input, windows and threads in one go, each in a process of its own. The network is
+the shipped architecture with random weights, on top of a known label map with organ-like shapes: the arithmetic is that
+of a trained model, and so are the borders between labels. Peak memory is what the route needs beyond the input.
+
+    python Testing/benchmarks/bench_inference.py --sizes small --out build/bench/inference.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hnseg.image.grid import Grid
+from hnseg.inference.predictor import predict_labels
+from hnseg.inference.tiles import TileSettings
+from hnseg.models.networks import build_network
+from hnseg.preprocessing import NetworkInput
+
+SIZES = {
+    "tiny": Grid((128, 128, 60), (2.2, 2.2, 3.0)),
+    "small": Grid((256, 256, 100), (1.5, 1.5, 3.0)),
+    "medium": Grid((512, 512, 200), (0.98, 0.98, 2.0)),
+    "full": Grid((1024, 1024, 202), (0.56, 0.56, 2.0)),
+}
+WORKING_MM = (1.5, 1.5, 1.5)
+PATCH_KJI = (48, 80, 80)
+BODY_MM = (440.0, 230.0)
+"""Width and depth of the body, an ellipse along the whole scan."""
+
+_GIB = 2**30
+
+
+def make_input(ct_grid: Grid, classes: int) -> NetworkInput:
+    """Four channels on the working grid: channel 0 carries the labels (n / 100), the others noise."""
+    spacing, size = np.asarray(ct_grid.spacing_mm), np.asarray(ct_grid.size_ijk)
+    box = np.minimum(np.array([*BODY_MM, np.inf]) / spacing, size).astype(int)
+    grid = ct_grid.cropped(((size - box) // 2).tolist(), box.tolist()).respaced(WORKING_MM)
+    rng = np.random.default_rng(0)
+    array = rng.normal(0, 0.3, (4, *grid.shape_kji)).astype(np.float32)
+    array[0] = organ_like(rng, grid.shape_kji, classes) / 100
+    _, j, i = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in grid.shape_kji)]  # type: ignore[misc]
+    body = np.broadcast_to(i**2 + j**2 <= 1, grid.shape_kji)
+    return NetworkInput(array, grid, np.array(body))
+
+
+def organ_like(rng: np.random.Generator, shape_kji: tuple[int, int, int], classes: int) -> NDArray[np.float32]:
+    """Ellipsoids of 2 to 40 mm half-axes in the middle half, one for each class."""
+    labels = np.zeros(shape_kji, np.float32)
+    axes = np.ogrid[tuple(slice(0, n) for n in shape_kji)]
+    for label in range(1, classes):
+        centre = [rng.uniform(0.25 * n, 0.75 * n) for n in shape_kji]
+        radius = rng.uniform(2, 40, 3) ** 0.8 / WORKING_MM[0]
+        labels[sum(((x - c) / r) ** 2 for x, c, r in zip(axes, centre, radius, strict=True)) <= 1] = label  # type: ignore[operator]
+    return labels
+
+
+class LabelledUNet(nn.Module):
+    """The shipped architecture, whose logits are added to those of the label map in channel 0."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.network = build_network("subpixel_unet", in_channels=4, out_channels=classes)
+        self.classes = classes
+
+    def forward(self, image: Tensor) -> Tensor:
+        label = (image[:, 0] * 100).round().long().clamp_(0, self.classes - 1)
+        logits: Tensor = self.network(image)
+        return logits.mul_(0.2).scatter_add_(1, label[:, None], torch.full_like(logits[:, :1], 6.0))
+
+
+def ours(network: nn.Module, given: NetworkInput, ct_grid: Grid, tiles: TileSettings, classes: int) -> NDArray[Any]:
+    """The streaming predictor."""
+    return predict_labels(network, given, labels=range(classes), output_grid=ct_grid, tiles=tiles).labels.array_kji
+
+
+def monai_route(
+    network: nn.Module, given: NetworkInput, ct_grid: Grid, tiles: TileSettings, classes: int
+) -> NDArray[Any]:
+    """Blend all probabilities, resample all classes to the CT grid, argmax: what a MONAI pipeline does."""
+    from monai.inferers import sliding_window_inference
+
+    with torch.inference_mode():
+        image = torch.from_numpy(given.array_ckji)[None]
+        probabilities = sliding_window_inference(
+            image,
+            tiles.patch_kji,
+            1,
+            lambda windows: torch.softmax(network(windows), dim=1),
+            overlap=tiles.overlap,
+            mode="gaussian",
+            sigma_scale=0.125,
+        )
+        resampled = torch.nn.functional.grid_sample(
+            probabilities, _sampling(given.grid, ct_grid), mode="bilinear", padding_mode="border", align_corners=True
+        )
+        labels = resampled[0].argmax(dim=0).to(torch.uint8).numpy()
+    return _outside_is_background(labels, given.grid, ct_grid)
+
+
+def _sampling(source: Grid, target: Grid) -> Tensor:
+    """grid_sample's coordinates of the target's voxels; (1, K, J, I, 3), −1 … 1 between the outermost centres."""
+    relation = source.lps_to_ijk @ target.ijk_to_lps
+    axes = [
+        torch.from_numpy(
+            2 * (relation[n, n] * np.arange(target.size_ijk[n]) + relation[n, 3]) / (source.size_ijk[n] - 1) - 1
+        ).float()
+        for n in range(3)
+    ]
+    k, j, i = torch.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
+    return torch.stack([i, j, k], dim=-1)[None]
+
+
+def _outside_is_background(labels: NDArray[np.uint8], source: Grid, target: Grid) -> NDArray[np.uint8]:
+    relation = source.lps_to_ijk @ target.ijk_to_lps
+    for axis, n in ((2, 0), (1, 1), (0, 2)):
+        at = relation[n, n] * np.arange(target.size_ijk[n]) + relation[n, 3]
+        np.moveaxis(labels, axis, 0)[(at < -0.5) | (at > source.size_ijk[n] - 0.5)] = 0
+    return labels
+
+
+ROUTES: dict[str, Callable[..., NDArray[Any]]] = {"ours": ours, "monai": monai_route}
+
+
+def measure(route: str, size: str, classes: int, overlap: float, threads: int, labels_to: Path) -> dict[str, Any]:
+    """Run one route in this process."""
+    torch.set_num_threads(threads)
+    ct_grid = SIZES[size]
+    given, network = make_input(ct_grid, classes), LabelledUNet(classes).eval()
+    # MONAI runs every window, so ours does too: the gain from the body mask is not what is measured here.
+    tiles = TileSettings(PATCH_KJI, overlap=overlap, skip_outside_body=False)
+    before = psutil.Process().memory_info().rss
+    begun, cpu_begun = time.perf_counter(), time.process_time()
+    labels = ROUTES[route](network, given, ct_grid, tiles, classes)
+    wall, cpu = time.perf_counter() - begun, time.process_time() - cpu_begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    np.save(labels_to, labels)
+    return {
+        "wall_s": round(wall, 2),
+        "cpu_s": round(cpu, 2),
+        "peak_gib": round((peak - before) / _GIB, 3),
+        "working_kji": given.grid.shape_kji,
+    }
+
+
+def plain_route_gib(size: str, classes: int) -> float:
+    """What the plain route needs at least: all classes in float32 on the CT grid, once."""
+    return float(SIZES[size].voxels) * classes * 4 / _GIB
+
+
+def compare(size: str, classes: int, overlap: float, threads: int, give_up_gib: float) -> dict[str, Any]:
+    """Both routes at one size; MONAI's is left out, with what it would need, where it cannot fit."""
+    needed = plain_route_gib(size, classes)
+    row: dict[str, Any] = {
+        "size": size,
+        "classes": classes,
+        "overlap": overlap,
+        "plain_route_needs_gib": round(needed, 2),
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        for route in ROUTES:
+            # grid_sample holds its coordinates (3 floats a voxel) and the blended logits twice besides the result.
+            if route == "monai" and 1.3 * needed > give_up_gib:
+                row[route] = {"left_out": f"needs about {1.3 * needed:.1f} GiB"}
+                continue
+            row[route] = _in_a_process(route, size, classes, overlap, threads, Path(scratch) / f"{route}.npy")
+        if "wall_s" in row["monai"]:
+            first, second = (np.load(Path(scratch) / f"{route}.npy") for route in ROUTES)
+            row["agreement"] = float((first == second).mean())
+            row["agreement_foreground"] = float((first == second)[(first > 0) | (second > 0)].mean())
+            row["times_faster"] = round(row["monai"]["wall_s"] / row["ours"]["wall_s"], 2)
+            row["times_less_cpu"] = round(row["monai"]["cpu_s"] / row["ours"]["cpu_s"], 2)
+            row["times_less_memory"] = round(row["monai"]["peak_gib"] / row["ours"]["peak_gib"], 2)
+    return row
+
+
+def _in_a_process(route: str, size: str, classes: int, overlap: float, threads: int, labels_to: Path) -> dict[str, Any]:
+    words = [route, size, str(classes), str(overlap), str(threads), str(labels_to)]
+    done = subprocess.run(
+        [sys.executable, __file__, "--one", *words], capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
+    if done.returncode:
+        return {"failed": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit {done.returncode}"}
+    row: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return row
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the comparison and write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["small"])
+    parser.add_argument("--classes", nargs="+", type=int, default=[31])
+    parser.add_argument("--overlap", type=float, default=0.5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--give-up-gib", type=float, default=0.7 * psutil.virtual_memory().available / _GIB)
+    parser.add_argument("--out", type=Path, default=Path("build/bench/inference.json"))
+    parser.add_argument("--one", nargs=6, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.one:
+        route, size, classes, overlap, threads, labels_to = args.one
+        print(json.dumps(measure(route, size, int(classes), float(overlap), int(threads), Path(labels_to))))
+        return 0
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "threads": args.threads,
+        "torch": torch.__version__,
+    }
+    rows = [
+        compare(size, classes, args.overlap, args.threads, args.give_up_gib)
+        for size in args.sizes
+        for classes in args.classes
+    ]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps({"machine": machine, "patch_kji": PATCH_KJI, "rows": rows}, indent=2) + "\n")
+    print(json.dumps(rows, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
