@@ -25,6 +25,7 @@ def load(path, name):
 
 @pytest.fixture(scope="session")
 def application():
+
     return QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
 
 

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PySide6.QtCore import Qt
 
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.organs import ORGANS
 from hnseg.version import RESEARCH_USE
+
+pytest.importorskip(
+    "PySide6.QtWidgets",
+    exc_type=ImportError,
+    reason="PySide6 does not load: apt-get install libgl1 libegl1 libxkbcommon0 libfontconfig1 libdbus-1-3",
+)
+from PySide6.QtCore import Qt
 
 FOLDER = Path(__file__).parents[2] / "HNSegExtension" / "SegmentEditorHNSeg"
 EFFECT = FOLDER / "SegmentEditorHNSegLib" / "SegmentEditorEffect.py"
