@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from hnseg.image.grid import Grid
 from hnseg.models.bundle import Bundle, write_bundle
 from hnseg.models.metadata import BundleMetadata, NetworkSettings
 from hnseg.models.networks import build_network
-from hnseg.organs import BY_NAME
+from hnseg.organs import BY_NAME, ORGANS
 from hnseg.version import RESEARCH_USE
 from hnseg_training.config import TrainConfig
 from hnseg_training.fit import CHECKPOINT, averaged_weights
@@ -33,6 +36,7 @@ def export(config: TrainConfig, run: Path, output: Path, *, scores: Path | None 
         preprocess=config.preprocess,
         patch_kji=config.patch.size_kji,
         trained_organs=tuple(BY_NAME),
+        organ_centres_mm=organ_centres(),
     )
     return write_bundle(
         output,
@@ -46,6 +50,19 @@ def export(config: TrainConfig, run: Path, output: Path, *, scores: Path | None 
 def channels(config: TrainConfig) -> dict[str, int]:
     """The network's in and out channels, which follow from the preprocessing and the organ table."""
     return {"in_channels": len(config.preprocess.channels), "out_channels": len(BY_NAME) + 1}
+
+
+def organ_centres() -> dict[str, tuple[float, float, float]]:
+    """Where each organ lies in the average phantom, LPS mm about the midpoint of the ear canals."""
+    from hnseg.phantom import average_patient, labels_on
+
+    labels = labels_on(average_patient(), Grid((86, 86, 140), (2.5, 2.5, 2.5), (-107.5, -137.5, -240.0)))
+    centres = {}
+    for organ in ORGANS:
+        voxels = np.argwhere(labels.array_kji == organ.label)[:, ::-1]
+        x, y, z = labels.grid.to_lps(voxels.mean(axis=0)).round(1).tolist()
+        centres[organ.name] = (x, y, z)
+    return centres
 
 
 def training_data(config: TrainConfig) -> str:

@@ -12,10 +12,10 @@ from torch import Tensor
 from hnseg.organs import ORGANS
 
 
-def class_weights(power: float = 0.3) -> Tensor:
-    """(31,) cross-entropy weights, (median volume ÷ organ volume)^power within 0.5…3; background 0.5."""
+def class_weights(power: float = 0.4) -> Tensor:
+    """(31,) cross-entropy weights, (median volume ÷ organ volume)^power within 0.5…5; background 0.5."""
     volumes = np.array([organ.typical_ml for organ in ORGANS])
-    weights = np.clip((np.median(volumes) / volumes) ** power, 0.5, 3.0)
+    weights = np.clip((np.median(volumes) / volumes) ** power, 0.5, 5.0)
     return torch.tensor([0.5, *weights], dtype=torch.float32)
 
 

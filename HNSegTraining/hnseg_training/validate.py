@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hnseg.errors import HNSegError
-from hnseg.evaluation import CompareOptions, compare
+from hnseg.evaluation.compare import CompareOptions, compare
 from hnseg.image.files import atomic_write
 from hnseg.image.segmentation import Segmentation
 from hnseg.image.volume import Volume

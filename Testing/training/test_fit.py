@@ -1,0 +1,139 @@
+"""Training on a tiny cohort on disk: from files to a bundle, and on from where it was interrupted."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from hnseg.errors import ConfigError, InputError
+from hnseg.image.files import write_volume
+from hnseg.image.grid import Grid
+from hnseg.image.volume import Volume
+from hnseg.organs import find_organ
+from hnseg.preprocessing import PreprocessSettings
+from hnseg_training.config import (
+    AugmentationConfig,
+    CohortConfig,
+    NetworkConfig,
+    OptimisationConfig,
+    PatchConfig,
+    TrainConfig,
+)
+from hnseg_training.export import export
+from hnseg_training.fit import averaged_weights, fit
+from hnseg_training.module import SegmentationModule
+from hnseg_training.sources import case_loaders
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own advice on workers and devices
+
+GRID = Grid((30, 34, 20), (4.0, 4.0, 5.0), (-60.0, -66.0, -40.0))
+
+
+def write_patient(folder, *, organs=("Brainstem", "Parotid_L"), mr=True):
+    """A soft block of tissue with two denser organs, in HaN-Seg's layout."""
+    folder.mkdir(parents=True)
+    ct = np.full(GRID.shape_kji, -1000, np.int16)
+    ct[2:18, 5:29, 4:26] = 30
+    masks = {name: np.zeros(GRID.shape_kji, np.uint8) for name in organs}
+    for n, mask in enumerate(masks.values()):
+        mask[6:12, 10:18, 6 + 9 * n : 13 + 9 * n] = 1
+        ct[mask > 0] = 120 + 60 * n
+    write_volume(Volume(ct, GRID), folder / f"{folder.name}_IMG_CT.nrrd")
+    for name, mask in masks.items():
+        write_volume(Volume(mask, GRID), folder / f"{folder.name}_OAR_{name}.seg.nrrd")
+    if mr:
+        write_volume(Volume(ct + 1100, GRID), folder / f"{folder.name}_IMG_MR_T1.nrrd")
+        sitk.WriteTransform(sitk.Euler3DTransform(), str(folder / f"{folder.name}_TRUTH_CT_TO_MR.tfm"))
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path):
+    cohort = tmp_path / "cohort"
+    write_patient(cohort / "case_01")
+    write_patient(cohort / "case_02", mr=False, organs=("Brainstem",))
+    return TrainConfig(
+        name="tiny",
+        seed=5,
+        cohorts=(CohortConfig(source="hanseg", path=str(cohort)),),
+        preprocess=PreprocessSettings(spacing_mm=(4.0, 4.0, 5.0)),
+        network=NetworkConfig(arguments={"filters": [4, 8, 8], "factor": [2, 2, 2]}),
+        patch=PatchConfig(size_kji=(8, 16, 16)),
+        augmentation=AugmentationConfig(affine_probability=0.5),
+        optimisation=OptimisationConfig(steps=4, checkpoint_every=2, warmup_steps=1, loader_workers=0),
+    )
+
+
+def silent(_fraction, _text):
+    pass
+
+
+def test_a_cohort_on_disk_becomes_a_bundle_that_opens(config, tmp_path):
+    fit(config, tmp_path / "run", on_progress=silent)
+    bundle = export(config, tmp_path / "run", tmp_path / "tiny")
+    network = bundle.load_network()
+    trained = averaged_weights(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    for name, weight in network.state_dict().items():
+        torch.testing.assert_close(weight, trained[name], rtol=2e-3, atol=1e-4)  # float16 in the bundle
+    assert bundle.metadata.patch_kji == (8, 16, 16)
+    assert "not a medical device" in bundle.card
+
+
+def test_interrupted_and_resumed_training_gives_the_same_weights(config, tmp_path, monkeypatch):
+    fit(config, tmp_path / "whole", on_progress=silent)
+    step = SegmentationModule.training_step
+
+    def stops_in_the_fourth(module, batch, index):
+        if module.global_step == 3:
+            raise ConnectionAbortedError("power cut")
+        return step(module, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationModule, "training_step", stops_in_the_fourth)
+        with pytest.raises(ConnectionAbortedError):
+            fit(config, tmp_path / "resumed", on_progress=silent)
+    last = tmp_path / "resumed" / "checkpoints" / "last.ckpt"
+    halfway = averaged_weights(last)
+    fit(config, tmp_path / "resumed", on_progress=silent, resume=True)
+    whole, resumed = averaged_weights(tmp_path / "whole" / "checkpoints" / "last.ckpt"), averaged_weights(last)
+    for name, weight in whole.items():
+        torch.testing.assert_close(resumed[name], weight, rtol=0, atol=0)
+    assert any(not torch.equal(halfway[name], weight) for name, weight in whole.items())
+
+
+def test_training_starts_from_another_run(config, tmp_path):
+    fit(config, tmp_path / "first", on_progress=silent)
+    second = dataclasses.replace(
+        config,
+        start_from=str(tmp_path / "first"),
+        optimisation=dataclasses.replace(config.optimisation, learning_rate=0.0, weight_decay=0.0),
+    )
+    fit(second, tmp_path / "second", on_progress=silent)
+    first = averaged_weights(tmp_path / "first" / "checkpoints" / "last.ckpt")
+    for name, weight in averaged_weights(tmp_path / "second" / "checkpoints" / "last.ckpt").items():
+        torch.testing.assert_close(weight, first[name])
+
+
+def test_a_start_that_is_neither_run_nor_bundle_is_refused(config, tmp_path):
+    with pytest.raises(ConfigError, match="neither a run nor a bundle"):
+        fit(dataclasses.replace(config, start_from=str(tmp_path)), tmp_path / "run", on_progress=silent)
+
+
+def test_masks_that_are_absent_count_as_not_annotated(config):
+    first, second = (load() for load in case_loaders(config.cohorts[0]).values())
+    assert second.annotated == (find_organ("Brainstem").label,)
+    assert second.mr is None
+    assert set(np.unique(first.labels.array_kji)) == {0, find_organ("Brainstem").label, find_organ("Parotid_L").label}
+
+
+def test_held_out_cases_are_the_others(config):
+    fold = dataclasses.replace(config.cohorts[0], fold=(0, 2))
+    assert list(case_loaders(fold)) == ["case_02"]
+    assert list(case_loaders(dataclasses.replace(fold, part="held-out"))) == ["case_01"]
+
+
+def test_an_empty_cohort_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no case_XX folders"):
+        case_loaders(CohortConfig(source="hanseg", path=str(tmp_path)))
