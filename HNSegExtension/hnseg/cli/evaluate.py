@@ -44,6 +44,7 @@ def add_parser(subparsers: Any) -> None:
     add("reference", metavar="REF", type=Path, help="file or folder")
     add("--json", metavar="FILE", type=Path, help="write all scores as JSON")
     add("--csv", metavar="FILE", type=Path, help="write a row per case and organ")
+    add("--html", metavar="FILE", type=Path, help="write a page with tables, plots and the worst cases")
     add("--organs", metavar="A,B", default="", help="only these organs, by name or alias")
     add("--tolerance-mm", metavar="MM", type=float, default=2.0, help="of the surface DSC (default 2)")
     add("--series", metavar="DIR", type=Path, help="the DICOM series that an RTSTRUCT was drawn on")
@@ -179,16 +180,51 @@ def _write(cohorts: Sequence[Cohort], work: _Work, args: argparse.Namespace) -> 
         _write_text(args.json, json.dumps(_plain(cohorts, work), indent=2, ensure_ascii=False) + "\n")
     if args.csv:
         _write_text(args.csv, to_csv(cohorts))
+    if args.html:
+        _write_text(args.html, _page(cohorts, work, args))
 
 
 def _plain(cohorts: Sequence[Cohort], work: _Work) -> dict[str, Any]:
     from hnseg.evaluation.cohort import to_plain
+    from hnseg.evaluation.statistics import comparison_to_plain
     from hnseg.version import RESEARCH_USE, __version__
 
     made = {"hnseg": __version__, "notice": RESEARCH_USE}
     if work.single:
         return cohorts[0].cases[0][1].to_plain() | made
-    return to_plain(cohorts[0]) | made
+    if len(cohorts) == 1:
+        return to_plain(cohorts[0]) | made
+    return to_plain(cohorts[0]) | comparison_to_plain(cohorts) | made
+
+
+def _page(cohorts: Sequence[Cohort], work: _Work, args: argparse.Namespace) -> str:
+    from hnseg.evaluation.observers import PUBLISHED_DSC, read_ceiling
+    from hnseg.reporting.cohort_page import cohort_page
+
+    cases = {case.name: case for case in work.systems[0][1]}
+    ceiling = read_ceiling(args.observers) if args.observers else PUBLISHED_DSC
+
+    def picture_of(case: str, organ: str) -> bytes | None:
+        return _picture(cases[case], organ, args)
+
+    return cohort_page(cohorts, ceiling=ceiling, picture_of=picture_of)
+
+
+def _picture(case: _Case, organ: str, args: argparse.Namespace) -> bytes | None:
+    """The worst slices of one organ; None where the two do not both name it so that it can be found again."""
+    from hnseg.cli.structures import image_of, load_pair
+    from hnseg.evaluation.matching import match
+    from hnseg.image.files import read_image
+    from hnseg.reporting.cohort_plots import disagreement_picture
+
+    loaded = load_pair(case.prediction, case.reference, series=args.series)
+    prediction, reference = (part.segmentation for part in loaded)
+    (pair,) = match(prediction.segments, reference.segments, only=(organ,))
+    if pair.prediction is None or pair.reference is None:
+        return None
+    found = image_of(case.name, args.images or case.reference)
+    ct = read_image(found, modality="CT") if found else None
+    return disagreement_picture(prediction.mask(pair.prediction.name), reference.mask(pair.reference.name), ct)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from hnseg.organs import find_organ
 
 _IMAGE_ENDINGS = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha")
 _IMAGE_WORDS = re.compile(r"(^|[_\-.])(img|ct|mr|mri|t1|pet|image|dose)([_\-.]|$)", re.IGNORECASE)
+_CT_NAME = re.compile(r"(^|[_\-.])ct([_\-.]|$)", re.IGNORECASE)
 _CASE = re.compile(r"case[_-]?(\d+)", re.IGNORECASE)
 _ROLE = re.compile(
     r"([_\-.](seg|segmentation|segmentations|labels?|mask|masks|oars?|pred|prediction|predictions|truth|organs))+$",
@@ -135,6 +136,19 @@ def load_pair(prediction: Path, reference: Path, *, series: Path | None = None) 
         return predicted, load_structures(reference, series=series, grid=predicted.segmentation.grid)
     expected = load_structures(reference, series=series)
     return load_structures(prediction, series=series, grid=expected.segmentation.grid), expected
+
+
+def image_of(case: str, place: Path) -> Path | None:
+    """The CT of a case: a file or folder of that case below ``place``, or beside the structures in its folder."""
+    folder = place if place.is_dir() else place.parent
+    for entry in (folder, *sorted(folder.iterdir())):
+        if entry.is_file() and case_name(entry).startswith(case) and _CT_NAME.search(stem(entry)):
+            return entry
+        if entry.is_dir() and case_name(entry) == case:
+            images = [part for part in sorted(entry.iterdir()) if part.is_file() and _CT_NAME.search(stem(part))]
+            if images:
+                return images[0]
+    return None
 
 
 def partial_organs(reference: Path) -> dict[str, tuple[str, ...]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from scipy import stats
 
 from hnseg.errors import InputError
 from hnseg.evaluation.cohort import Cohort
-from hnseg.evaluation.scores import HIGHER_IS_BETTER, NAN, mean
+from hnseg.evaluation.scores import HIGHER_IS_BETTER, NAN, finite, mean
 
 Array = NDArray[np.float64]
 
@@ -91,7 +91,7 @@ def challenge_ranking(cohorts: Sequence[Cohort], *, alpha: float = 0.05) -> tupl
     diagonal, ranks are summed, and equal sums are ordered by the systems' ranks in the plain mean of each metric.
     """
     scores = {metric: _significance(cohorts, metric, alpha) for metric in CHALLENGE_METRICS}
-    ranks = {metric: _ranks(list(-np.asarray(score))) for metric, score in scores.items()}
+    ranks = {metric: _ranks([-wins for wins in score]) for metric, score in scores.items()}
     means = {metric: [mean(c.penalised(metric).values()) for c in cohorts] for metric in CHALLENGE_METRICS}
     by_mean = {
         metric: _ranks([-m if metric in HIGHER_IS_BETTER else m for m in means[metric]]) for metric in CHALLENGE_METRICS
@@ -111,6 +111,22 @@ def challenge_ranking(cohorts: Sequence[Cohort], *, alpha: float = 0.05) -> tupl
         for n, cohort in enumerate(cohorts)
     ]
     return tuple(sorted(ranked, key=lambda rank: rank.place))
+
+
+def comparison_to_plain(cohorts: Sequence[Cohort]) -> dict[str, Any]:
+    """For the JSON: each system's means, the first one's tests against each other one, and the ranking."""
+    first, *others = cohorts
+    tests = [
+        {"against": other.system, **asdict(test)}
+        for other in others
+        for metric in CHALLENGE_METRICS
+        for test in paired_tests(first, other, metric)
+    ]
+    return {
+        "systems": {cohort.system: {name: finite(mm) for name, mm in cohort.mean().items()} for cohort in cohorts},
+        "tests": [{name: finite(v) if isinstance(v, float) else v for name, v in test.items()} for test in tests],
+        "ranking": [asdict(rank) for rank in challenge_ranking(cohorts)],
+    }
 
 
 def bland_altman(prediction_ml: Sequence[float], reference_ml: Sequence[float]) -> tuple[float, float, float]:
@@ -164,7 +180,7 @@ def _significance(cohorts: Sequence[Cohort], metric: str, alpha: float) -> list[
         for m, theirs in enumerate(values):
             shared = [key for key in mine if key in theirs and np.isfinite([mine[key], theirs[key]]).all()]
             gains = [sign * (mine[key] - theirs[key]) for key in shared]
-            beaten += n != m and _wilcoxon(gains, "greater") < alpha
+            beaten += int(n != m and _wilcoxon(gains, "greater") < alpha)
         scores.append(beaten)
     return scores
 
