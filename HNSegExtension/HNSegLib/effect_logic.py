@@ -139,7 +139,7 @@ def summary(report: ImportReport, record: RunRecord) -> str:
         parts.append(f"{len(report.empty)} not found")
     if report.kept:
         parts.append(f"{len(report.kept)} kept as they were")
-    seconds = record.seconds.get("total")
+    seconds = sum(record.seconds.values())
     took = f" in {seconds:.0f} s" if seconds else ""
     return f"{', '.join(parts)}{took}; review every contour."
 
