@@ -10,7 +10,8 @@ import torch
 
 from hnseg.errors import DeviceError
 
-_BATCH_ON_GPU = 4
+_VOXELS_PER_CALL = 4_000_000
+"""Enough to keep a GPU busy; with 31 classes in float32 its output is half a gigabyte."""
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -45,15 +46,22 @@ class Plan:
     reason: str = ""
 
 
-def memory_ladder(device: torch.device, batch: int = 0) -> tuple[Plan, ...]:
-    """The plans to try in turn, each with the sentence that is said when it is reached (none for the first)."""
+def memory_ladder(device: torch.device, window_voxels: int, batch: int = 0) -> tuple[Plan, ...]:
+    """The plans to try in turn, each with the sentence that is said when it is reached (none for the first).
+
+    ``batch`` 0: one window per call on a CPU, which gains nothing from more, and as many as keep a GPU busy.
+    """
     cpu = torch.device("cpu")
-    first = Plan(device, device, batch or (1 if device.type == "cpu" else _BATCH_ON_GPU))
+    usual = 1 if device.type == "cpu" else max(1, _VOXELS_PER_CALL // window_voxels)
+    # MPS has no float64 and lacks operations that the gathering needs.
+    gather = cpu if device.type == "mps" else device
+    first = Plan(device, gather, batch or usual)
     plans = [first]
     if first.batch > 1:
-        plans.append(Plan(device, device, 1, f"{device} ran out of memory: one window at a time."))
-    if device.type != "cpu":
+        plans.append(Plan(device, gather, 1, f"{device} ran out of memory: one window at a time."))
+    if gather != cpu:
         plans.append(Plan(device, cpu, 1, f"{device} ran out of memory: probabilities are gathered on the CPU."))
+    if device != cpu:
         plans.append(Plan(cpu, cpu, 1, f"{device} ran out of memory: the CPU takes over, which is slower."))
     return tuple(plans)
 

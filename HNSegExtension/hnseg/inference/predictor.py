@@ -8,6 +8,7 @@ exist: the largest thing held is classes × patch depth × the working grid's cr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ def predict_labels(
     """
     report = on_progress or (lambda _fraction, _sentence: None)
     warnings: list[str] = []
-    for plan in memory_ladder(torch.device(device), tiles.batch):
+    for plan in memory_ladder(torch.device(device), math.prod(tiles.patch_kji), tiles.batch):
         if plan.reason:
             warnings.append(plan.reason)
             report(0.0, plan.reason)

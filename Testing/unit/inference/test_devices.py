@@ -28,7 +28,7 @@ def test_a_device_that_is_not_there_is_refused_with_a_remedy(name: str) -> None:
 
 
 def test_the_ladder_goes_from_batches_to_single_windows_to_cpu_gathering_to_the_cpu() -> None:
-    plans = memory_ladder(torch.device("cuda:1"), batch=6)
+    plans = memory_ladder(torch.device("cuda:1"), 64**3, batch=6)
     assert [(p.device.type, p.gather.type, p.batch) for p in plans] == [
         ("cuda", "cuda", 6), ("cuda", "cuda", 1), ("cuda", "cpu", 1), ("cpu", "cpu", 1),
     ]  # fmt: skip
@@ -37,7 +37,20 @@ def test_the_ladder_goes_from_batches_to_single_windows_to_cpu_gathering_to_the_
 
 
 def test_the_cpu_ladder_has_one_rung() -> None:
-    assert len(memory_ladder(torch.device("cpu"))) == 1
+    (plan,) = memory_ladder(torch.device("cpu"), 64**3)
+    assert plan.batch == 1
+
+
+def test_a_gpu_takes_many_small_windows_at_once_and_one_large_one() -> None:
+    assert memory_ladder(torch.device("cuda"), 1_000_000)[0].batch == 4
+    assert memory_ladder(torch.device("cuda"), 9_000_000)[0].batch == 1
+
+
+def test_an_apple_gpu_gathers_on_the_cpu_from_the_start() -> None:
+    plans = memory_ladder(torch.device("mps"), 1_000_000)
+    assert [(p.device.type, p.gather.type, p.batch) for p in plans] == [
+        ("mps", "cpu", 4), ("mps", "cpu", 1), ("cpu", "cpu", 1),
+    ]  # fmt: skip
 
 
 def test_only_failed_allocations_count_as_out_of_memory() -> None:
