@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
@@ -63,6 +64,7 @@ class SubpixelUNet(nn.Module):
             norm_name=("INSTANCE", {"affine": True}),
         )
         _norms_in_place(self.unet)
+        _quick_convolutions(self.unet)
 
     def subvoxel_logits(self, image: Tensor) -> Tensor:
         """Logits before the shuffle, (B, subvoxels·classes, K/a, J/b, I/c): what the training loss works on."""
@@ -98,3 +100,36 @@ def _norms_in_place(module: nn.Module) -> None:
             setattr(module, name, nn.GroupNorm(channels, channels, eps=child.eps, affine=True))
         else:
             _norms_in_place(child)
+
+
+class _QuickConv3d(nn.Conv3d):
+    """The same convolution, kept off torch's slow paths on a CPU.
+
+    A 1×1×1 one is a matrix product over channels-last voxels; as a convolution torch would first copy the image to
+    channels-first. For one small image torch leaves oneDNN for an im2col convolution that is several times slower
+    (``use_mkldnn`` in ATen's Convolution.cpp: a batch of 1 whose size without the last axis is at most 20480); for two
+    it never does.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, K, J, I) → (B, D, K', J', I')."""
+        if self.kernel_size == (1, 1, 1) and self.stride == (1, 1, 1):
+            voxels = F.linear(image.permute(0, 2, 3, 4, 1), self.weight.flatten(1), self.bias)
+            return voxels.permute(0, 4, 1, 2, 3)
+        if image.device.type != "cpu" or len(image) > 1 or image[..., 0].numel() > 20480:
+            return super().forward(image)
+        return super().forward(image.expand(2, *image.shape[1:]))[:1]
+
+
+def _quick_convolutions(module: nn.Module) -> None:
+    """Convolutions replaced by ``_QuickConv3d`` with the same parameters."""
+    for name, child in module.named_children():
+        if type(child) is nn.Conv3d:
+            quick = _QuickConv3d(
+                child.in_channels, child.out_channels, child.kernel_size, child.stride, child.padding,
+                bias=child.bias is not None,
+            )  # fmt: skip
+            quick.weight, quick.bias = child.weight, child.bias
+            setattr(module, name, quick)
+        else:
+            _quick_convolutions(child)
