@@ -72,7 +72,7 @@ class SegmentEditorHNSegTest(ScriptedLoadableModuleTest):
 
         effect = self._editor()[0].activeEffect()
         self.assertIsNotNone(effect)
-        ui = effect.self().ui
+        ui = effect.self().panel.ui
         self.assertIn("not a medical device", ui.researchUseLabel.text)
         self.assertTrue(all(one.name in ui.setUpLabel.text for one in setting_up.missing()))
         self.assertFalse(ui.applyButton.enabled)
@@ -91,12 +91,12 @@ class SegmentEditorHNSegTest(ScriptedLoadableModuleTest):
         ct = add_volume(slicer.mrmlScene, case.ct, "Phantom CT")
         mr = add_volume(slicer.mrmlScene, case.mr, "Phantom T1")
         widget, segmentation = self._editor(ct)
-        effect = widget.activeEffect().self()
-        effect.ui.mrSelector.setCurrentNode(mr)
+        panel = widget.activeEffect().self().panel
+        panel.ui.mrSelector.setCurrentNode(mr)
 
-        turns = self._apply(effect)
+        turns = self._apply(panel)
         self.assertGreater(turns, 10, "Slicer's event loop stood still while the worker ran")
-        self.assertEqual(self._names(segmentation), [organ.name for organ in ORGANS], effect.ui.statusLabel.text)
+        self.assertEqual(self._names(segmentation), [organ.name for organ in ORGANS], panel.ui.statusLabel.text)
         for name in ("Bone_Mandible", "Brainstem", "Parotid_L"):
             found = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, name, ct) > 0
             truth = np.asarray(case.masks[name].array_kji) > 0
@@ -123,16 +123,16 @@ class SegmentEditorHNSegTest(ScriptedLoadableModuleTest):
         self.widget.setActiveEffectByName("HNSeg")
         return self.widget, segmentation
 
-    def _apply(self, effect):
+    def _apply(self, panel):
         """Click Apply and let the application live; how often its event loop turned meanwhile."""
         turns = []
         ticker = qt.QTimer()
         ticker.setInterval(100)
         ticker.connect("timeout()", lambda: turns.append(1))
         ticker.start()
-        effect.ui.applyButton.click()
-        self.assertTrue(effect.logic.busy, effect.ui.statusLabel.text)
-        self._wait(lambda: not effect.logic.busy, self.PATIENCE_S, "the worker did not finish")
+        panel.ui.applyButton.click()
+        self.assertTrue(panel.busy, panel.ui.statusLabel.text)
+        self._wait(lambda: not panel.busy, self.PATIENCE_S, "the worker did not finish")
         ticker.stop()
         return len(turns)
 

@@ -12,6 +12,7 @@ from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.organs import ORGANS
 from hnseg.version import RESEARCH_USE
+from HNSegLib import setting_up
 
 pytest.importorskip(
     "PySide6.QtWidgets",
@@ -46,7 +47,7 @@ def desk(segment_worker, monkeypatch):
 @pytest.fixture
 def complete(effect_module, monkeypatch):
     """Nothing is missing, whatever this environment holds."""
-    monkeypatch.setattr(effect_module.setting_up, "missing", lambda: ())
+    monkeypatch.setattr(setting_up, "missing", lambda: ())
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_the_effect_tells_slicer_that_it_works_without_segments(adaptor):
 
 
 def test_the_research_sentence_is_visible_and_in_the_help(ready):
-    assert RESEARCH_USE in ready.effect.ui.researchUseLabel.text
+    assert RESEARCH_USE in ready.effect.panel.ui.researchUseLabel.text
     assert RESEARCH_USE in ready.effect.helpText()
 
 
@@ -121,7 +122,7 @@ def test_the_icon_beside_the_effect_is_a_picture(ready):
 
 
 def test_a_new_scene_gets_the_defaults(ready):
-    ui = ready.effect.ui
+    ui = ready.effect.panel.ui
     assert ui.allOrgansCheckBox.checked
     assert ui.protectCheckBox.checked
     assert ui.deviceComboBox.currentText == "auto"
@@ -130,7 +131,7 @@ def test_a_new_scene_gets_the_defaults(ready):
 
 
 def test_what_the_user_chooses_is_kept_in_the_scene(ready, mr):
-    ui = ready.effect.ui
+    ui = ready.effect.panel.ui
     ui.mrSelector.setCurrentNode(mr)
     ui.mrRegisteredCheckBox.setChecked(True)
     ui.policyComboBox.setCurrentIndex(1)
@@ -149,7 +150,7 @@ def test_what_the_scene_holds_is_shown(ready, mr):
     ready.setNodeReference("MR", mr)
     for name, value in {"Organs": "Lips,SpinalCord", "MergePolicy": "onlyEmpty", "Device": "cuda"}.items():
         ready.setParameter(name, value)
-    ui = ready.effect.ui
+    ui = ready.effect.panel.ui
     assert ui.mrSelector.currentNode() is mr
     assert ui.policyComboBox.currentText == "Fill empty segments only"
     assert ui.deviceComboBox.currentText == "cuda"
@@ -160,7 +161,7 @@ def test_what_the_scene_holds_is_shown(ready, mr):
 
 
 def test_widgets_of_an_effect_that_is_not_chosen_do_not_write_into_the_scene(adaptor, complete, mr):
-    adaptor.effect.ui.mrSelector.setCurrentNode(mr)
+    adaptor.effect.panel.ui.mrSelector.setCurrentNode(mr)
     assert adaptor.parameter("Protect") == "1"
     assert adaptor.nodeReference("MR") is None
 
@@ -168,17 +169,19 @@ def test_widgets_of_an_effect_that_is_not_chosen_do_not_write_into_the_scene(ada
 def test_apply_waits_for_a_ct(adaptor, complete, ct, segmentation):
     adaptor.node.SetAndObserveSegmentationNode(segmentation)
     adaptor.activate()
-    assert not adaptor.effect.ui.applyButton.enabled
+    assert not adaptor.effect.panel.ui.applyButton.enabled
     adaptor.node.SetAndObserveSourceVolumeNode(ct)
     adaptor.effect.sourceVolumeNodeChanged()
-    assert adaptor.effect.ui.applyButton.enabled
-    assert adaptor.effect.ui.ctLabel.text == "Planning CT"
+    assert adaptor.effect.panel.ui.applyButton.enabled
+    assert adaptor.effect.panel.ui.ctLabel.text == "Planning CT"
 
 
 def test_models_are_listed_by_name(adaptor, complete, monkeypatch, effect_module):
-    monkeypatch.setattr(effect_module, "bundle_folders", lambda: {"hnseg-phantom": Path("/somewhere")})
+    from HNSegLib import panel
+
+    monkeypatch.setattr(panel, "bundle_folders", lambda: {"hnseg-phantom": Path("/somewhere")})
     adaptor.activate()
-    box = adaptor.effect.ui.modelComboBox.wrapped
+    box = adaptor.effect.panel.ui.modelComboBox.wrapped
     assert [box.itemText(n) for n in range(box.count())] == ["Default", "hnseg-phantom"]
     box.setCurrentIndex(1)
     assert adaptor.parameter("Model") == "hnseg-phantom"
@@ -187,15 +190,15 @@ def test_models_are_listed_by_name(adaptor, complete, monkeypatch, effect_module
 def test_apply_gives_thirty_segments_without_blocking_and_one_undo_takes_them_away(
     ready, desk, application, segmentation
 ):
-    ui = ready.effect.ui
+    ui = ready.effect.panel.ui
     click(ui.applyButton)
     assert not ui.applyButton.enabled
     assert ui.cancelButton.enabled
-    process(application, lambda: not ready.effect.logic.busy)
+    process(application, lambda: not ready.effect.panel.logic.busy)
     assert names_of(segmentation) == [organ.name for organ in ORGANS]
     assert ui.statusLabel.text.startswith("30 organs written")
     assert "Look at Parotid_L" in ui.detailsText.plainText
-    assert not ready.effect.timer.active
+    assert not ready.effect.panel.timer.active
     assert ui.applyButton.enabled
     assert ready.saved == 1
     ready.logic.Undo()
@@ -204,7 +207,7 @@ def test_apply_gives_thirty_segments_without_blocking_and_one_undo_takes_them_aw
 
 def test_cancel_stops_the_job_and_changes_nothing(ready, desk, application, segmentation):
     ready.setParameter("Model", "slow")
-    ui = ready.effect.ui
+    ui = ready.effect.panel.ui
     click(ui.applyButton)
     process(application, lambda: ui.progressBar.value == 250)
     click(ui.cancelButton)
@@ -216,59 +219,57 @@ def test_cancel_stops_the_job_and_changes_nothing(ready, desk, application, segm
 
 def test_a_failure_is_shown_as_its_sentence(ready, desk, application):
     ready.setParameter("Model", "refuses")
-    click(ready.effect.ui.applyButton)
-    process(application, lambda: not ready.effect.logic.busy)
-    assert "is not a CT" in ready.effect.ui.statusLabel.text
+    click(ready.effect.panel.ui.applyButton)
+    process(application, lambda: not ready.effect.panel.logic.busy)
+    assert "is not a CT" in ready.effect.panel.ui.statusLabel.text
 
 
 def test_the_result_waits_while_the_user_works_with_another_effect(ready, desk, application, segmentation):
-    click(ready.effect.ui.applyButton)
+    click(ready.effect.panel.ui.applyButton)
     ready.deactivate()
-    process(application, lambda: ready.effect.ui.statusLabel.text.startswith("Done; return"))
+    process(application, lambda: ready.effect.panel.ui.statusLabel.text.startswith("Done; return"))
     assert names_of(segmentation) == []
     ready.activate()
-    process(application, lambda: not ready.effect.logic.busy)
+    process(application, lambda: not ready.effect.panel.logic.busy)
     assert len(names_of(segmentation)) == 30
 
 
 def test_what_is_missing_is_named_and_apply_is_off(adaptor, effect_module, monkeypatch, ct, segmentation):
-    wanted = effect_module.setting_up.Requirement
-    monkeypatch.setattr(effect_module.setting_up, "missing", lambda: (wanted("torch", ">=2.4"), wanted("monai", "")))
+    wanted = setting_up.Requirement
+    monkeypatch.setattr(setting_up, "missing", lambda: (wanted("torch", ">=2.4"), wanted("monai", "")))
     adaptor.node.SetAndObserveSourceVolumeNode(ct)
     adaptor.node.SetAndObserveSegmentationNode(segmentation)
     adaptor.activate()
-    ui = adaptor.effect.ui
+    ui = adaptor.effect.panel.ui
     assert ui.setUpLabel.text == "HNSeg still needs: torch>=2.4, monai."
     assert ui.setUpBox.wrapped.isVisibleTo(ui.setUpBox.wrapped.parent())
     assert not ui.applyButton.enabled
 
 
 def test_installing_goes_through_slicer_and_a_refusal_is_shown(adaptor, effect_module, monkeypatch):
-    setting_up = effect_module.setting_up
     monkeypatch.setattr(setting_up, "missing", lambda: (setting_up.Requirement("torch", ">=2.4"),))
     adaptor.activate()
-    click(adaptor.effect.ui.installButton)
-    assert "PyTorch extension" in adaptor.effect.ui.setUpLabel.text
+    click(adaptor.effect.panel.ui.installButton)
+    assert "PyTorch extension" in adaptor.effect.panel.ui.setUpLabel.text
 
 
 def test_after_installing_the_panel_is_gone_and_apply_is_on(ready, effect_module, monkeypatch):
-    setting_up = effect_module.setting_up
     absent = [setting_up.Requirement("monai", ">=1.6")]
     monkeypatch.setattr(setting_up, "missing", lambda: tuple(absent))
     monkeypatch.setattr(setting_up, "pip_install_of_slicer", lambda arguments: absent.clear())
     ready.activate()
-    assert not ready.effect.ui.applyButton.enabled
-    click(ready.effect.ui.installButton)
-    assert not ready.effect.ui.setUpBox.wrapped.isVisibleTo(ready.effect.ui.setUpBox.wrapped.parent())
-    assert ready.effect.ui.applyButton.enabled
+    assert not ready.effect.panel.ui.applyButton.enabled
+    click(ready.effect.panel.ui.installButton)
+    assert not ready.effect.panel.ui.setUpBox.wrapped.isVisibleTo(ready.effect.panel.ui.setUpBox.wrapped.parent())
+    assert ready.effect.panel.ui.applyButton.enabled
 
 
 def test_cleanup_lets_go_of_every_connection_and_of_the_job(ready, desk, application):
     ready.setParameter("Model", "slow")
-    click(ready.effect.ui.applyButton)
-    apply_button, timer = ready.effect.ui.applyButton, ready.effect.timer
+    click(ready.effect.panel.ui.applyButton)
+    apply_button, timer = ready.effect.panel.ui.applyButton, ready.effect.panel.timer
     ready.effect.cleanup()
     assert not timer.active
     assert not apply_button.receivers
-    assert ready.effect.logic is None
+    assert ready.effect.panel.logic is None
     ready.effect.cleanup()
