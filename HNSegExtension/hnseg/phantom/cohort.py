@@ -126,7 +126,7 @@ def _write_files(case: PhantomCase, folder: Path, name: str, threads: int) -> No
 
 def _write_tables(folder: Path, seed: int, cases: int, options: PhantomOptions) -> None:
     header = ";".join(["case", *(organ.name for organ in ORGANS)])
-    rows = [_quality_row(n, patient_of_case(seed, n, options)) for n in range(1, cases + 1)]
+    rows = [quality_row(n, patient_of_case(seed, n, options)) for n in range(1, cases + 1)]
     with atomic_write(folder / "OAR_data.csv") as temporary:
         temporary.write_text("\n".join([header, *rows]) + "\n")
     people = [_person_row(seed, n) for n in range(1, cases + 1)]
@@ -134,7 +134,7 @@ def _write_tables(folder: Path, seed: int, cases: int, options: PhantomOptions) 
         temporary.write_text("\n".join(["case;sex;age", *people]) + "\n")
 
 
-def _quality_row(number: int, patient: Patient) -> str:
+def quality_row(number: int, patient: Patient) -> str:
     """1 good, 0.5 doubtful, 0 missing, as in HaN-Seg."""
     marks = [
         "0" if o.name in patient.options.missing else "0.5" if number == ODD_CASE and o.name in _HALF_GOOD else "1"

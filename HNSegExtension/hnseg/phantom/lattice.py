@@ -35,7 +35,7 @@ class Lattice:
     def of(cls, grid: Grid, to_canonical: PointMap, step_mm: float = STEP_MM) -> Lattice:
         """``to_canonical`` maps LPS points (N, 3) of the grid's world to the canonical frame."""
         spacing_kji = grid.spacing_mm[::-1]
-        steps = tuple(max(1, int(step_mm / s + 0.25)) for s in spacing_kji)
+        steps = tuple(max(1, round(step_mm / s)) for s in spacing_kji)
         counts = [-(-(n - 1) // s) + 1 if n > 1 else 2 for n, s in zip(grid.shape_kji, steps, strict=True)]
         k, j, i = np.meshgrid(*(np.arange(n) * s for n, s in zip(counts, steps, strict=True)), indexing="ij")
         points = grid.to_lps(np.stack([i.ravel(), j.ravel(), k.ravel()], axis=1))
@@ -60,6 +60,20 @@ class Lattice:
             first = np.take(out, low, axis=axis)
             out = first + weight * (np.take(out, low + 1, axis=axis) - first)
         return np.asarray(out, dtype=np.float32)
+
+    def spread_within(self, function: Callable[[Points], Array], whole: Box, box: Box) -> Array:
+        """A function evaluated at the nodes around ``whole`` only, once, and interpolated to the voxels of ``box``."""
+        spans = tuple(
+            slice(b.start // s, min(-(-(b.stop - 1) // s) + 1, n))
+            for b, s, n in zip(whole, self.steps, self.nodes[0].shape, strict=True)
+        )
+        spans = tuple(slice(max(min(s.start, s.stop - 2), 0), s.stop) for s in spans)
+        if function not in self.cache:
+            x, y, z = (np.ascontiguousarray(c[spans]) for c in self.nodes)
+            self.cache[function] = function((x, y, z))
+        first = [s.start * step for s, step in zip(spans, self.steps, strict=True)]
+        shifted = [slice(b.start - f, b.stop - f) for b, f in zip(box, first, strict=True)]
+        return self.spread(self.cache[function], (shifted[0], shifted[1], shifted[2]))
 
     def points(self, box: Box) -> Points:
         """Canonical coordinates of the voxels of the box."""

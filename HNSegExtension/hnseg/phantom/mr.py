@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from hnseg.image.grid import Grid
 from hnseg.phantom.paint import Painter, Palette
 from hnseg.phantom.patient import Patient
-from hnseg.phantom.shapes import Array, Waves
-from hnseg.phantom.structure import View
+from hnseg.phantom.shapes import Array, Sdf, Waves, step
 from hnseg.phantom.tissues import TISSUES
 
 _FAT_SIGNAL = 850.0
@@ -62,14 +61,16 @@ class MrScanner:
         return np.rint(signal * np.float32(_FAT_SIGNAL)).astype(np.int16)
 
     def _bias(self, start: int, stop: int) -> Array:
-        """Smooth coil sensitivity, brighter near the surface and falling off towards the neck."""
+        """Smooth coil sensitivity, falling off towards the lower end of the coil."""
         box = (slice(start * self.parts, stop * self.parts), *(slice(0, n) for n in self.painter.grid.shape_kji[1:]))
-        view = View(self.painter.lattice, box, self.painter.lattice.nodes)  # type: ignore[arg-type]
-        field = np.exp(np.float32(self.patient.scan.mr_bias) * view.smooth(self._field))
+        lattice = self.painter.lattice
+        noise = lattice.spread(lattice.at_nodes(self._field), box)  # type: ignore[arg-type]
+        field = np.exp(np.float32(self.patient.scan.mr_bias) * noise)
         return np.asarray(
             field.reshape(stop - start, self.parts, *field.shape[1:])[:, self.parts // 2], dtype=np.float32
         )
 
     @cached_property
-    def _field(self) -> Waves:
-        return Waves.draw(self.patient.rng(96), 260.0, 5)
+    def _field(self) -> Sdf:
+        waves = Waves.draw(self.patient.rng(96), 260.0, 5)
+        return lambda points: waves(points) - np.float32(1.5) * step(points[2], -45.0, -115.0)

@@ -92,10 +92,11 @@ class Painter:
         textures = _Textures(self, slab) if self.palette else None
         for structure, box in self.boxes:
             part = _overlap(box, slab)
-            if part is None or not (structure.layers or labels):
+            wanted = (self.palette and structure.layers) or (labels and structure.organ)
+            if part is None or not wanted:
                 continue
             inner = _relative(part, slab)
-            view = View(self.lattice, part, (points[0][inner], points[1][inner], points[2][inner]))
+            view = View(self.lattice, part, (points[0][inner], points[1][inner], points[2][inner]), box)
             distance = structure.distance(view)
             here = _relative(part, (slice(start, stop), slice(0, shape[1]), slice(0, shape[2])))
             if textures is not None:
@@ -128,15 +129,14 @@ class Painter:
     def texture_waves(self) -> tuple[Waves, Waves]:
         """Two scales of the tissues' own variation."""
         rng = np.random.default_rng([self.seed, 77])
-        return Waves.draw(rng, 38.0, 8), Waves.draw(rng, 15.0, 10)
+        return Waves.draw(rng, 38.0, 6), Waves.draw(rng, 15.0, 8)
 
 
 class _Textures:
     """Zero-mean, unit-variance fields of one slab: fine grain (trabeculae, lobules) and a smoother mixture."""
 
     def __init__(self, painter: Painter, slab: Box) -> None:
-        view = View(painter.lattice, slab, painter.lattice.nodes)
-        coarse, medium = (view.smooth(waves) for waves in painter.texture_waves)
+        coarse, medium = (painter.lattice.spread(painter.lattice.at_nodes(w), slab) for w in painter.texture_waves)
         rng = np.random.default_rng([painter.seed, 78, slab[0].start])
         white = rng.standard_normal(coarse.shape, dtype=np.float32)
         spacing = np.asarray(painter.grid.spacing_mm[1::-1])

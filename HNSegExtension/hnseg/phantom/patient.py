@@ -120,7 +120,7 @@ def _draw_volumes(rng: np.random.Generator, variation: float) -> dict[str, float
         own = float(rng.normal())
         deviations[organ.name] = own if shared is None else 0.85 * shared + 0.5 * own
         low, high = organ.range_ml
-        margin = 0.06 * (high - low)
+        margin = 0.12 * (high - low)
         spread = min(0.28, np.log(high / low) / 4)
         factor = np.exp(np.clip(deviations[organ.name], -2.5, 2.5) * spread * variation)
         volumes[organ.name] = float(np.clip(organ.typical_ml * factor, low + margin, high - margin))

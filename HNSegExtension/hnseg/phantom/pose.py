@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -70,13 +71,13 @@ class ToCanonical:
     @cached_property
     def _warp(self) -> tuple[Waves, ...]:
         rng = self.patient.rng(1)
-        return tuple(Waves.draw(rng, 110.0, 6) for _ in range(3))
+        return tuple(Waves.draw(rng, 110.0, 4) for _ in range(3))
 
     def back(self, points_canonical: Coordinates) -> Coordinates:
         """Canonical points → CT points, by fixed-point iteration (0.01 mm)."""
         pose = self.patient.pose
         target = np.atleast_2d(np.asarray(points_canonical, dtype=np.float64))
-        linear = rotation_matrix(pose) * np.asarray(pose.scale)
+        linear: Coordinates = rotation_matrix(pose) * np.asarray(pose.scale)
         guess = target @ linear.T + pose.shift_mm
         for _ in range(30):
             error = target - self(guess)
@@ -134,19 +135,20 @@ class CtToMr:
         return _interpolate(self.coefficients, points_lps, order=3)
 
     def back(self, points_lps: Coordinates) -> Coordinates:
-        """MR points → CT points, by fixed-point iteration (the B-spline is a contraction; stops at 0.005 mm)."""
+        """MR points → CT points, by fixed-point iteration (the B-spline is a contraction; stops at 0.01 mm)."""
         pose = self.patient.mr_pose
         target = (points_lps - pose.shift_mm) @ rotation_matrix(pose)
         if self.coefficients is None:
             return target
         guess = target
-        for _ in range(5):  # a quick linear estimate first, which the cubic then refines
+        for _ in range(4):  # a quick linear estimate first, which the cubic then refines where anything bends
             guess = target - _interpolate(self._at_nodes, guess, order=1)
+        bent = np.flatnonzero((guess != target).any(axis=1))
         for _ in range(25):
-            update = target - self.displacement(guess)
-            change = np.abs(update - guess).max()
-            guess = update
-            if change < 0.005:
+            update = target[bent] - self.displacement(guess[bent])
+            change = np.abs(update - guess[bent]).max(initial=0.0)
+            guess[bent] = update
+            if change < 0.01:
                 break
         return guess
 
@@ -160,7 +162,7 @@ class CtToMr:
         return values
 
 
-def _interpolate(values: NDArray[np.float64], points_lps: Coordinates, *, order: int) -> Coordinates:
+def _interpolate(values: NDArray[np.float64], points_lps: Coordinates, *, order: Literal[1, 3]) -> Coordinates:
     index = ((points_lps - _CONTROL_LOW) / _CONTROL_MM).T[::-1]
     parts = [
         map_coordinates(v, index, order=order, prefilter=False, mode="nearest")

@@ -78,8 +78,8 @@ def render(
 ) -> PhantomCase:
     """CT (int16 HU), MR (int16; None if the options say so), labels (uint8) and the true transform.
 
-    Grids follow from the patient's scan and ``size``, or from the spacings (a tight field of view about the patient), or
-    are given. The same patient and grids give the same voxels, whatever ``threads``.
+    Grids follow from the patient's scan and ``size``, or from the spacings (a tight field of view about the patient),
+    or are given. The same patient and grids give the same voxels, whatever ``threads``.
     """
     ct_grid = ct_grid or ct_grid_of(patient, size, ct_spacing_mm)
     ct, labels = render_ct(patient, ct_grid, threads=threads)

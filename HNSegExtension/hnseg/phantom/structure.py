@@ -125,6 +125,12 @@ class View:
     lattice: Lattice
     box: Box
     points: Points
+    whole: Box
+    """The box of all the voxels of the structure, in and outside of this slab."""
+
+    def smooth_here(self, function: Sdf) -> Array:
+        """As ``smooth``, for a function that only this structure needs: evaluated within its own box."""
+        return self.lattice.spread_within(function, self.whole, self.box)
 
     def smooth(self, function: Sdf) -> Array:
         """A smooth function of the points, evaluated at the lattice's nodes and interpolated."""

@@ -14,12 +14,12 @@ from hnseg.phantom.structure import Shape, Structure, View, blob, block, pipe, s
 def brain(b: Plan) -> Iterator[Structure]:
     """Cortex, white matter, ventricles, cerebellum, brainstem, cisterns."""
     cavity = b.cavity
-    gyri, gyri2 = b.waves("gyri", 25.0, 14), b.waves("gyri2", 31.0, 14)
+    gyri, gyri2 = b.waves("gyri", 25.0, 10), b.waves("gyri2", 31.0, 10)
 
     def sulcus(view: View) -> Array:
         """Distance from the nearest sulcus (positive in it): sheets near the surface, deeper ones rarer."""
         depth = view.smooth(cavity.sdf)
-        sheet = np.minimum(np.abs(view.smooth(gyri)), np.abs(view.smooth(gyri2)) + 0.12) * np.float32(4.2)
+        sheet = np.minimum(np.abs(view.smooth_here(gyri)), np.abs(view.smooth_here(gyri2)) + 0.12) * np.float32(4.2)
         return np.asarray(
             np.minimum(sheet + np.maximum(-depth - 14, 0) * 0.3, np.maximum(-depth - 1.6, -1)), dtype=np.float32
         )
@@ -64,10 +64,10 @@ def brain(b: Plan) -> Iterator[Structure]:
         yield Structure("arbor vitae", ((0.0, "white"),), speckle(lobe.grown(-4), folia, 0.1, 1.2), lobe.low, lobe.high)
         yield solid("deep cerebellum", "white", blob((20 * s, 30, 0), (28, 22, 18)))
     yield solid("third ventricle", "csf", block((0, -6, 46), (4, 24, 18), 2))
-    stem = smooth_path([(0, 0, 31), (0, 4, 16), (0, 9, -2), (0, 12, -24)])
+    stem = smooth_path([(0, 1, 25), (0, 5, 9), (0, 10, -8), (0, 13.5, -27)])
     n = len(stem)
-    wide = np.interp(np.linspace(0, 1, n), (0, 0.25, 0.5, 0.75, 1), (13.5, 15.5, 14.5, 10, 7))
-    deep = np.interp(np.linspace(0, 1, n), (0, 0.25, 0.5, 0.75, 1), (11, 14, 13, 9, 6.5))
+    wide = np.interp(np.linspace(0, 1, n), (0, 0.25, 0.5, 0.75, 1), (13.5, 15.5, 14.5, 10.5, 8))
+    deep = np.interp(np.linspace(0, 1, n), (0, 0.25, 0.5, 0.75, 1), (11, 14, 13, 9.5, 7))
     brainstem = b.place(b.rough(strap(stem, wide, deep, (0, 1, 0)), "brainstem", 0.4, 18), "Brainstem")
     yield solid("brainstem", ((-1.6, "csf"), (0.0, "brainstem")), brainstem, organ="Brainstem")
     yield solid("fourth ventricle", "csf", block((0, 23, -2), (9, 5, 16), 2.4))

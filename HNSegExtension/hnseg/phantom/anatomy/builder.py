@@ -19,10 +19,10 @@ SIDES = (("L", 1.0), ("R", -1.0))
 CORD = np.array([(0, 14, -28), (0, 20, -60), (0, 20, -100), (0, 28, -150), (0, 40, -185), (0, 48, -215), (0, 58, -260)])
 
 NOMINAL_ML = {
-    "A_Carotid_L": 5.82, "A_Carotid_R": 5.86, "Arytenoid": 0.563, "Bone_Mandible": 61.8, "Brainstem": 29.0,
-    "BuccalMucosa": 18.0, "Cavity_Oral": 127.3, "Cochlea_L": 0.16, "Cochlea_R": 0.165, "Cricopharyngeus": 3.5,
-    "Esophagus_S": 3.85, "Eye_AL": 0.882, "Eye_AR": 0.882, "Eye_PL": 6.66, "Eye_PR": 6.66, "Glnd_Lacrimal_L": 0.841,
-    "Glnd_Lacrimal_R": 0.821, "Glnd_Submand_L": 9.46, "Glnd_Submand_R": 9.5, "Glnd_Thyroid": 16.1, "Glottis": 4.04,
+    "A_Carotid_L": 5.82, "A_Carotid_R": 5.86, "Arytenoid": 0.563, "Bone_Mandible": 64.0, "Brainstem": 29.0,
+    "BuccalMucosa": 18.0, "Cavity_Oral": 130.5, "Cochlea_L": 0.16, "Cochlea_R": 0.165, "Cricopharyngeus": 3.85,
+    "Esophagus_S": 3.63, "Eye_AL": 0.93, "Eye_AR": 0.93, "Eye_PL": 6.66, "Eye_PR": 6.66, "Glnd_Lacrimal_L": 0.841,
+    "Glnd_Lacrimal_R": 0.821, "Glnd_Submand_L": 9.46, "Glnd_Submand_R": 9.5, "Glnd_Thyroid": 17.0, "Glottis": 4.04,
     "Larynx_SG": 20.5, "Lips": 29.8, "OpticChiasm": 0.633, "OpticNrv_L": 0.63, "OpticNrv_R": 0.634, "Parotid_L": 32.4,
     "Parotid_R": 32.1, "Pituitary": 0.45, "SpinalCord": 11.5,
 }  # fmt: skip
@@ -50,7 +50,7 @@ class Builder:
         """Where this patient's organ lies against the average, mm."""
         return np.asarray(self.patient.offset_mm[organ])
 
-    def waves(self, key: str, wavelength_mm: float, count: int = 8, stretch: Triple = (1, 1, 1)) -> Waves:
+    def waves(self, key: str, wavelength_mm: float, count: int = 6, stretch: Triple = (1, 1, 1)) -> Waves:
         """Noise that belongs to ``key``: the same for the same patient and key."""
         return Waves.draw(self.patient.rng(2, *key.encode()), wavelength_mm, count, stretch)
 

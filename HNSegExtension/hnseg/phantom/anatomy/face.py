@@ -124,7 +124,7 @@ def ear(b: Plan) -> Iterator[Structure]:
     for side, s in SIDES:
         name = "Cochlea_" + side
         centre = np.array((23 * s, -6, 5)) + b.offset(name)
-        shape = b.rough(blob(centre, (8.6, 6.0, 6.0), tilt(0, 20 * s, -40 * s)).scaled(b.factor(name)), name, 0.25, 6)
+        shape = b.rough(blob(centre, (8.6, 6.0, 6.0), tilt(0, 20 * s, -40 * s)).scaled(b.factor(name)), name, 0.15, 6)
         yield solid(name, "cochlea", shape, organ=name)
         yield solid("vestibule", "cochlea", blob(shifted(centre, 6 * s, 5, 1), (5, 7, 5)))
         yield solid(

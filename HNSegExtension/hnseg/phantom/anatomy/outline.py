@@ -115,8 +115,8 @@ def _fascia(b: Plan) -> Structure:
     inside = lambda p: np.maximum(b.body.sdf(p) + 7.0, p[2] + 35.0)  # noqa: E731
 
     def distance(view: View) -> Array:
-        half = np.float32(0.1) + np.float32(0.75) * view.smooth(thickness)
-        return np.maximum(np.abs(view.smooth(sheets)) * np.float32(4.5) - half, view.smooth(inside))
+        half = np.float32(0.1) + np.float32(0.75) * view.smooth_here(thickness)
+        return np.maximum(np.abs(view.smooth_here(sheets)) * np.float32(4.5) - half, view.smooth(inside))
 
     return Structure(
         "fascia", ((0.0, "fat"),), distance, b.body.low, np.minimum(b.body.high, (999, 999, -30)), blur_mm=0.8

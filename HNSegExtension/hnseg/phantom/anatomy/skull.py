@@ -19,8 +19,8 @@ def _cranial_floor(points: Points) -> Array:
     clivus = np.clip(20 - 3.0 * (y + 13), -36, 20)
     behind = step(y - (-14 + 0.62 * (side - 10)), -6, 8)
     posterior = -31 + 14 * np.square(side / 48)
-    middle = -5 + 9 * np.square((side - 36) / 20) + 8 * np.square((y + 26) / 20)
-    lateral = (1 - behind) * np.minimum(middle, 24.0) + behind * posterior
+    middle = -4 + 5 * np.minimum(np.square((side - 38) / 20), 1) + 6 * np.minimum(np.square((y + 28) / 18), 1)
+    lateral = (1 - behind) * middle + behind * posterior
     central = step(side, 21, 10)
     floor = central * clivus + (1 - central) * lateral
     front = step(y, -42, -52)

@@ -128,7 +128,9 @@ def thyroid(b: Plan) -> Iterator[Structure]:
         lobe = b.rough(lobe, name + side, 0.8, 12).moved((4.0 * (f - 1) * s, 0, 0))
         lobes = lobe if lobes is None else lobes | lobe
     assert lobes is not None
-    isthmus = strap([(-15, -28, -157), (0, -33.5, -156), (15, -28, -157)], 2.6 * f, 6.5 * f)
+    isthmus = strap(
+        [(-18, -20, -155), (-11, -30, -157), (0, -33.5, -157), (11, -30, -157), (18, -20, -155)], 2.6 * f, 6.5 * f
+    )
     gland = lobes.joined(isthmus, 4).moved(b.offset(name))
     airway = pipe([(0, -20, -120), (0, -21, -150), (1, -16, -190)], 9.3)
     yield solid(name, ((-0.8, "fat"), (0.0, "thyroid")), gland.without(airway), organ=name)
