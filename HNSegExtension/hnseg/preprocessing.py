@@ -18,6 +18,9 @@ from hnseg.image.resample import resample
 from hnseg.image.volume import Volume
 
 AIR_HU = -1000.0
+
+_HALF = 0.499
+"""Half, with half itself safely inside."""
 _OUTSIDE_MR = -1e30
 
 
@@ -77,8 +80,9 @@ def preprocess(
     ct_hu = _on_grid(canonical(ct), grid, fill=AIR_HU).array_kji
     mr_z, valid = mr_channels(mr, grid, ct_to_mr, clip=settings.mr_clip)
     windows = [scale_window(ct_hu, window) for window in settings.ct_windows_hu]
-    inside = resample(body.with_array(body.array_kji.astype(np.uint8)), grid, interpolation="nearest")
-    return NetworkInput(np.stack([*windows, mr_z, valid]), grid, inside.array_kji.astype(bool))
+    # Not "nearest": where the grids' ratio is whole it meets ties, which the last bit of a direction would decide.
+    inside = resample(body.with_array(body.array_kji.astype(np.float32)), grid)
+    return NetworkInput(np.stack([*windows, mr_z, valid]), grid, inside.array_kji > _HALF)
 
 
 def working_grid(ct: Volume, body: Volume, settings: PreprocessSettings) -> Grid:
@@ -87,7 +91,8 @@ def working_grid(ct: Volume, body: Volume, settings: PreprocessSettings) -> Grid
     occupied = np.argwhere(body.array_kji)[:, ::-1]
     ends = np.stack([occupied.min(axis=0) - 0.5, occupied.max(axis=0) + 0.5])
     corners = np.array([[ends[n, axis] for axis, n in enumerate(pick)] for pick in product((0, 1), repeat=3)])
-    on_ct = canonical_ct.to_ijk(body.grid.to_lps(corners))
+    # Rounded: the last bit of a direction, which differs with the file format, must not move the grid by a voxel.
+    on_ct = np.round(canonical_ct.to_ijk(body.grid.to_lps(corners)), 6)
     margin = settings.margin_mm / np.asarray(canonical_ct.spacing_mm)
     start = np.maximum(np.floor(on_ct.min(axis=0) - margin), 0).astype(int)
     stop = np.minimum(np.ceil(on_ct.max(axis=0) + margin) + 1, canonical_ct.size_ijk).astype(int)
