@@ -25,7 +25,7 @@ CT_GRID = Grid(
 )
 MR_GRID = Grid((30, 34, 22), (4.5, 4.5, 6.0), (-66.0, -105.0, 330.0))
 NETWORK = NetworkSettings(
-    "subpixel_unet", {"in_channels": 4, "out_channels": 31, "filters": [8, 8], "factor": [2, 2, 2]}
+    "subpixel_unet", {"in_channels": 4, "out_channels": 31, "filters": [8, 8, 8], "factor": [2, 2, 2]}
 )
 
 
@@ -77,8 +77,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         licence="Apache-2.0",
         training_data="nothing",
         network=NETWORK,
-        preprocess=PreprocessSettings(spacing_mm=(5.0, 5.0, 5.0)),
-        patch_kji=(16, 16, 16),
+        preprocess=PreprocessSettings(spacing_mm=(8.0, 8.0, 8.0)),
+        patch_kji=(16, 24, 24),
         overlap=0.25,
         labels=("background", *(organ.name for organ in ORGANS)),
     )
