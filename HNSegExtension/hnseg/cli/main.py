@@ -24,7 +24,7 @@ from hnseg.cli.console import say_error, set_verbosity
 from hnseg.errors import Cancelled, HNSegError
 from hnseg.version import RESEARCH_USE, __version__
 
-COMMANDS = ("segment", "register", "evaluate", "phantom", "rtstruct", "models", "demo")
+COMMANDS = ("segment", "register", "evaluate", "phantom", "rtstruct", "seg", "dvh", "models", "demo")
 """Each is a module of ``hnseg.cli`` with ``add_parser(subparsers)`` and ``run(args) -> int``; both import lazily."""
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130

@@ -7,7 +7,7 @@ from pathlib import Path
 import pydicom
 from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ImplicitVRLittleEndian
+from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID, ImplicitVRLittleEndian
 
 from hnseg.dicomrt.provenance import MANUFACTURER
 from hnseg.errors import HNSegError, OutputError, UnreadableFile
@@ -31,18 +31,18 @@ def read_object(path: str | Path, *, kind: str) -> Dataset:
     return dataset
 
 
-def write_object(dataset: Dataset, path: str | Path) -> None:
-    """Write as a part 10 file, implicit little endian, atomically.
+def write_object(dataset: Dataset, path: str | Path, *, transfer_syntax: UID = ImplicitVRLittleEndian) -> None:
+    """Write as a part 10 file, atomically.
 
-    Implicit, because a contour of more than 65534 bytes cannot be encoded in explicit syntax (PS3.3 C.8.8.6). Raises
-    ``OutputError`` rather than replace a file that HNSeg did not write.
+    Implicit by default, because a contour of more than 65534 bytes cannot be encoded in explicit syntax (PS3.3
+    C.8.8.6). Raises ``OutputError`` rather than replace a file that HNSeg did not write.
     """
     path = Path(path)
     refuse_original(path)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    meta.TransferSyntaxUID = transfer_syntax
     meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
     with atomic_write(path) as partial:
         file = FileDataset(str(partial), dataset, file_meta=meta, preamble=b"\0" * 128)

@@ -79,6 +79,7 @@ def build_structure_set(
     """The RTSTRUCT as a data set. Structures without a voxel are left out and named."""
     rois: list[_Roi] = []
     warnings: list[str] = []
+    empty: list[str] = []
     for segment in segmentation.segments:
         planes, lost = planes_of(segmentation.mask(segment.name), series)
         if lost:
@@ -86,7 +87,9 @@ def build_structure_set(
         if planes:
             rois.append(_Roi(len(rois) + 1, segment, tuple(planes)))
         else:
-            warnings.append(f"{segment.name} is empty and was left out.")
+            empty.append(segment.name)
+    if empty:
+        warnings.append(f"Left out, as they are empty: {', '.join(empty)}.")
     if not rois:
         raise InputError("No structure has a voxel inside the series; check that labels and series belong together.")
     dataset = _frame(series, options)
