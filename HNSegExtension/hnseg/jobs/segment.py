@@ -68,6 +68,8 @@ class Images:
     mr: Volume | None = None
     ct_to_mr: sitk.Transform | None = None
     reference: Segmentation | None = None
+    notes: tuple[str, ...] = ()
+    """What a person should know of how the images were read, such as a gantry tilt."""
 
 
 def run_segment(
@@ -122,11 +124,13 @@ def worker_jobs() -> Mapping[str, Job]:
 
 def read_images(request: SegmentRequest) -> Images:
     """Everything that the request names, read before the work, so that a bad file costs no time."""
+    notes: list[str] = []
     return Images(
-        ct=read_image(request.ct, modality="CT"),
-        mr=read_image(request.mr, modality="MR") if request.mr else None,
+        ct=read_image(request.ct, modality="CT", on_note=notes.append),
+        mr=read_image(request.mr, modality="MR", on_note=notes.append) if request.mr else None,
         ct_to_mr=read_transform(request.transform) if request.transform else None,
         reference=read_segmentation(request.reference) if request.reference else None,
+        notes=tuple(notes),
     )
 
 
@@ -161,7 +165,7 @@ def make_record(
         registration=_registration(result),
         removals=tuple(RemovalRecord(entry.organ, entry.ml, entry.reason) for entry in result.removals),
         scores=scores,
-        warnings=result.warnings,
+        warnings=(*images.notes, *result.warnings),
         seconds={**_all_but(seconds, "segmentation"), **result.seconds},
         options={
             "organs": list(request.organs), "model": request.model, "device": request.device,
