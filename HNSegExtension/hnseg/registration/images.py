@@ -86,10 +86,9 @@ def prepare_mr(mr: Volume, spacing_mm: float) -> Prepared:
 
     Raises ``UnsupportedImage`` where all values are equal.
     """
-    data = mr.with_array(~padding(mr.array_kji))
     coarse = block_means(mr, spacing_mm)
-    share = block_means(data.with_array(data.array_kji.astype(np.uint8)), spacing_mm).array_kji
-    valid = share > 0.5
+    # A block is lowest only if all its voxels are; those beside it hold some padding.
+    valid = ~ndimage.binary_dilation(padding(coarse.array_kji))
     values = coarse.array_kji
     low, high = np.percentile(values[valid], [0.1, 99.9]) if valid.any() else (0.0, 0.0)
     if not high > low:
@@ -102,25 +101,27 @@ def prepare_mr(mr: Volume, spacing_mm: float) -> Prepared:
 def padding(array: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Voxels that were never measured: the constant lowest value, connected to the border, beside real, noisy air.
 
-    Where no other air is seen, the constant IS the air (a scanner that writes zeros outside the patient) and stays
-    data.
+    Where the body itself borders on the constant, that IS the air (a scanner that writes zeros outside the patient) and
+    stays data.
     """
-    lowest = array.min()
-    constant = np.asarray(array == lowest)
+    nothing = np.zeros(array.shape, dtype=bool)
+    constant = np.asarray(array == array.min())
     if constant.mean() < 1e-3 or constant.all():
-        return np.zeros(array.shape, dtype=bool)
-    labels, _ = ndimage.label(constant)
-    at_border = np.unique(np.concatenate([np.take(labels, end, axis=a).ravel() for a in range(3) for end in (0, -1)]))
-    sizes = np.bincount(labels.ravel())
-    large = [n for n in at_border if n and sizes[n] > 1e-3 * array.size]
-    outside = np.isin(labels, large)
-    inside = np.asarray(array[~outside], dtype=np.float32)
-    noisy_air = np.mean(inside < air_threshold(inside))
-    return outside if noisy_air > 0.1 else np.zeros(array.shape, dtype=bool)
+        return nothing
+    parts, _ = ndimage.label(constant)
+    at_border = np.unique(np.concatenate([np.take(parts, end, axis=a).ravel() for a in range(3) for end in (0, -1)]))
+    sizes = np.bincount(parts.ravel())
+    outside = np.isin(parts, [n for n in at_border if n and sizes[n] > 1e-3 * array.size])
+    beside = ndimage.binary_dilation(outside, iterations=3) & ~outside
+    dark = np.asarray(array[beside] < air_threshold(array))
+    return outside if dark.size and dark.mean() > 0.5 else nothing
 
 
 def air_threshold(values: NDArray[np.generic]) -> float:
-    """Otsu's threshold between dark and bright (256 bins between the 1st and the 99th percentile). Otsu 1979."""
+    """Otsu's threshold between dark and bright (256 bins between the 1st and the 99th percentile).
+
+    The middle of a gap where there is one. Otsu 1979.
+    """
     flat = np.asarray(values, dtype=np.float32).ravel()[:: max(1, values.size // 200_000)]
     low, high = np.percentile(flat, [1, 99])
     if not high > low:
@@ -132,7 +133,8 @@ def air_threshold(values: NDArray[np.generic]) -> float:
     sums = np.cumsum(counts * centres)
     with np.errstate(divide="ignore", invalid="ignore"):
         between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(edges[1 + int(np.nanargmax(between[:-1]))])
+    best = np.flatnonzero(between >= np.nanmax(between) * (1 - 1e-9))
+    return float(edges[1 + best].mean())
 
 
 def _without_shading(values: Array, valid: NDArray[np.bool_], spacing_mm: Sequence[float], air: float) -> Array:

@@ -30,6 +30,8 @@ _WIDE = Level(spacing_mm=8.0, sigma_mm=6.0, samples=15_000)
 _CHECK = Level(spacing_mm=4.0, sigma_mm=2.0, samples=40_000)
 _FAR_MM = 15.0
 _FEWEST_INSIDE = 500
+_LOST_MM = 100.0
+"""Drift of a pose that leaves nothing to compare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def measure(
     within = _Within.of(information, inside, mr_to_ct)
     turn = degrees_between(ct_to_mr, np.eye(4))
     if len(within.information.samples.points) < _FEWEST_INSIDE:
-        return Quality(within.overlap, 0.0, 0.0, 0.0, 0.0, float("inf"), -1.0, 0.0, turn)
+        return Quality(within.overlap, 0.0, 0.0, 0.0, 0.0, _LOST_MM, -1.0, 0.0, turn)
     tell(0.1, "Checking the registration: does it drift?")
     again, _ = refine(ct, mr, ct_to_mr, _CHECK)
     drift = mm_between(again, ct_to_mr, moved(within.information.samples.points, mr_to_ct))
