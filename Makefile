@@ -50,7 +50,7 @@ $(BIN)/python:
 # Torch comes first and exactly: a range would let pip take a newer build with gigabytes of CUDA libraries.
 $(VENV)/stamp-base: pyproject.toml requirements.lock | $(BIN)/python
 	$(PIP) torch==2.13.0
-	$(PIP) --editable .
+	$(PIP) --editable '.[training]'
 	@touch $@
 
 $(VENV)/stamp-dev: $(VENV)/stamp-base

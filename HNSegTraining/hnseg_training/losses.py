@@ -26,8 +26,8 @@ def dice_cross_entropy(logits: Tensor, labels: Tensor, annotated: Tensor, weight
     and its own (marginal loss, Shi et al. 2021, doi:10.1016/j.media.2021.101979), so that no unlabelled organ is pushed
     down. Without any organ present the Dice part is 0.
     """
-    dice, cross_entropy = _DiceCrossEntropy.apply(logits, labels, annotated, weights)
-    return dice, cross_entropy
+    losses: tuple[Tensor, Tensor] = _DiceCrossEntropy.apply(logits, labels, annotated, weights)  # type: ignore[no-untyped-call]
+    return losses
 
 
 class _DiceCrossEntropy(torch.autograd.Function):
@@ -58,7 +58,7 @@ class _DiceCrossEntropy(torch.autograd.Function):
         return dice, cross_entropy
 
     @staticmethod
-    def backward(ctx: Any, dice_gradient: Tensor, entropy_gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, dice_gradient: Tensor, entropy_gradient: Tensor) -> Any:
         p, labels, target, voxel_weights, merged, present, overlap, size = ctx.saved_tensors
         share = dice_gradient * present / present.sum().clamp_min(1)
         per_class = share * 2 * overlap / size**2

@@ -126,10 +126,19 @@ def _quick_convolutions(module: nn.Module) -> None:
     for name, child in module.named_children():
         if type(child) is nn.Conv3d:
             quick = _QuickConv3d(
-                child.in_channels, child.out_channels, child.kernel_size, child.stride, child.padding,
+                child.in_channels,
+                child.out_channels,
+                _triple(child.kernel_size),
+                _triple(child.stride),
+                child.padding if isinstance(child.padding, str) else _triple(child.padding),
                 bias=child.bias is not None,
-            )  # fmt: skip
+            )
             quick.weight, quick.bias = child.weight, child.bias
             setattr(module, name, quick)
         else:
             _quick_convolutions(child)
+
+
+def _triple(values: Sequence[int]) -> tuple[int, int, int]:
+    a, b, c = values
+    return a, b, c

@@ -2,6 +2,15 @@
 
 from hnseg.phantom.options import PhantomOptions
 from hnseg.phantom.patient import Patient, average_patient, draw_patient
-from hnseg.phantom.rendering import PhantomCase, labels_on, render
+from hnseg.phantom.rendering import PhantomCase, ct_grid_of, labels_on, render
 
-__all__ = ["Patient", "PhantomCase", "PhantomOptions", "average_patient", "draw_patient", "labels_on", "render"]
+__all__ = [
+    "Patient",
+    "PhantomCase",
+    "PhantomOptions",
+    "average_patient",
+    "ct_grid_of",
+    "draw_patient",
+    "labels_on",
+    "render",
+]
