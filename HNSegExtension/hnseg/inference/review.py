@@ -97,8 +97,9 @@ def _volume_notes(organ: Organ, ml: float, settings: PostprocessSettings, *, cut
 
 
 def _side_notes(organ: Organ, centres: Mapping[str, NDArray[np.float64]]) -> list[str]:
-    if organ.partner in centres and leftward(organ) * (centres[organ.name][0] - centres[organ.partner][0]) <= 0:
-        return [f"It lies on the wrong side of the {BY_NAME[organ.partner].english}: left and right may be swapped."]
+    partner = organ.partner
+    if partner and partner in centres and leftward(organ) * (centres[organ.name][0] - centres[partner][0]) <= 0:
+        return [f"It lies on the wrong side of the {BY_NAME[partner].english}: left and right may be swapped."]
     return []
 
 
