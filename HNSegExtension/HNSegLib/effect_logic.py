@@ -13,7 +13,7 @@ from hnseg.organs import ORGANS, find_organs
 from hnseg.reporting.record import OrganRecord, RunRecord
 from HNSegLib.choices import Choices
 from HNSegLib.segmenting import Images, Phase, Result, SegmentJob
-from HNSegLib.segments import ImportReport, import_labels
+from HNSegLib.segments import CONFIDENCE_TAG, MODEL_TAG, NOTES_TAG, ImportReport, import_labels
 from HNSegLib.volumes import is_bent, volume_of
 
 WRITING_MS = 100
@@ -114,7 +114,7 @@ class EffectLogic:
     def _finish(self, errand: _Errand, shown: Any) -> None:
         if shown is not errand.segmentation:
             name = errand.segmentation.GetName()
-            self._show(View(True, 1.0, f"Done; return to this effect with {name!r} to take over the result."))
+            self._show(View(True, 1.0, f"Done; come back here with {name!r} chosen to take over the result."))
             return
         try:
             result = self._job.result()
@@ -157,12 +157,27 @@ def details(report: ImportReport, record: RunRecord, remarks: Sequence[str] = ()
     return tuple(lines)
 
 
+def tags_of(record: RunRecord) -> dict[str, dict[str, str]]:
+    """What each segment is to remember of the run, by organ name: it stays with the scene and with .seg.nrrd files."""
+    model = {MODEL_TAG: f"{record.model.name} {record.model.version}"}
+    return {organ.name: {**model, **_organ_tags(organ)} for organ in record.organs}
+
+
+def _organ_tags(organ: OrganRecord) -> dict[str, str]:
+    confidence = {} if organ.confidence is None else {CONFIDENCE_TAG: f"{organ.confidence:.3f}"}
+    return {**confidence, NOTES_TAG: " ".join(organ.notes)}
+
+
 def _write(result: Result, errand: _Errand) -> ImportReport:
     choices = errand.choices
-    model = f"{result.record.model.name} {result.record.model.version}"
     organs = find_organs(choices.organs) if choices.organs else ORGANS
     return import_labels(
-        result.labels, errand.segmentation, organs=organs, policy=choices.policy, protect=choices.protect, model=model
+        result.labels,
+        errand.segmentation,
+        organs=organs,
+        policy=choices.policy,
+        protect=choices.protect,
+        tags=tags_of(result.record),
     )
 
 

@@ -51,6 +51,9 @@ class Host(Protocol):
     def shown(self) -> bool:
         """Whether the user sees the panel: else its widgets say nothing and results wait."""
 
+    def prepare(self) -> None:
+        """Called when the user clicks Apply, before anything is read."""
+
     def saveStateForUndo(self) -> None:
         """Called once, right before a result is written."""
 
@@ -167,6 +170,7 @@ class SegmentationPanel:
 
     def onApply(self) -> None:
         """Hand the images to the worker; the timer shows how it goes."""
+        self.host.prepare()
         mr, choices = self.host.nodeReference(MR_REFERENCE), Choices.from_parameters(self.host.parameter)
         self._logicNow().apply(self.host.ct(), mr, self.host.segmentation(), choices)
         self.timer.start()

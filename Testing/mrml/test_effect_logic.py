@@ -165,7 +165,7 @@ def test_a_failing_job_gives_its_sentence_and_changes_nothing(editor, model, sen
 
 def test_a_result_waits_while_the_editor_shows_another_segmentation(editor):
     editor.apply()
-    view = editor.wait(shown=None, until=lambda self: self.views[-1].text.startswith("Done; return"))
+    view = editor.wait(shown=None, until=lambda self: self.views[-1].text.startswith("Done; come back"))
     assert "'Plan'" in view.text
     assert editor.organs == []
     assert editor.effect.busy

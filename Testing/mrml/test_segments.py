@@ -88,14 +88,14 @@ def test_every_organ_lies_where_its_labels_lie(labels, node):
 
 
 def test_segments_carry_label_colour_status_and_model(labels, node):
-    import_labels(labels, node, model="hnseg-phantom 1.0")
+    import_labels(labels, node, tags={"Parotid_L": {MODEL_TAG: "hnseg-phantom|1.0"}})
     segment = segment_named(node, "Parotid_L")
     assert segment.GetLabelValue() == 27
     np.testing.assert_allclose(segment.GetColor(), (31 / 255, 45 / 255, 172 / 255))
     assert status_of(segment) is Status.NOT_STARTED
     tag = vtk.reference("")
     assert segment.GetTag(MODEL_TAG, tag)
-    assert str(tag) == "hnseg-phantom 1.0"
+    assert str(tag) == "hnseg-phantom/1.0"
 
 
 def test_all_organs_share_one_cropped_layer(labels, node):

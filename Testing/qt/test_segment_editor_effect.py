@@ -227,7 +227,7 @@ def test_a_failure_is_shown_as_its_sentence(ready, desk, application):
 def test_the_result_waits_while_the_user_works_with_another_effect(ready, desk, application, segmentation):
     click(ready.effect.panel.ui.applyButton)
     ready.deactivate()
-    process(application, lambda: ready.effect.panel.ui.statusLabel.text.startswith("Done; return"))
+    process(application, lambda: ready.effect.panel.ui.statusLabel.text.startswith("Done; come back"))
     assert names_of(segmentation) == []
     ready.activate()
     process(application, lambda: not ready.effect.panel.logic.busy)

@@ -110,3 +110,6 @@ class _EffectHost:
     def shown(self):
         """Whether this is the editor's effect now."""
         return self._scriptedEffect.parameterSetNode() is not None and self._scriptedEffect.active()
+
+    def prepare(self):
+        """The editor has made the segmentation already."""
