@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset
 
 from hnseg.dicomrt.files import read_object
@@ -44,16 +45,16 @@ def _volume(dataset: Dataset, name: str) -> Volume:
     return Volume(array[order], _grid(dataset, heights[order]))
 
 
-def _heights(dataset: Dataset, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _heights(dataset: Dataset, name: str) -> NDArray[np.float64]:
     """Each plane's distance (mm) from the first, along the normal; a file may give offsets or absolute z."""
     offsets = np.array(dataset.get("GridFrameOffsetVector", [0.0]), dtype=np.float64).reshape(-1)
     steps = np.diff(np.sort(offsets))
     if len(offsets) > 1 and (steps.min() <= 0 or np.ptp(steps) > 0.01 * steps.max()):
         raise UnsupportedImage(f"{name} has unevenly spaced dose planes; export the dose on an even grid.")
-    return offsets - offsets[0]
+    return np.asarray(offsets - offsets[0])
 
 
-def _grid(dataset: Dataset, heights_mm: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Grid:
+def _grid(dataset: Dataset, heights_mm: NDArray[np.float64]) -> Grid:
     row, column = np.reshape(np.asarray(dataset.ImageOrientationPatient, dtype=np.float64), (2, 3))
     normal = np.cross(row, column)
     row_mm, column_mm = (float(value) for value in dataset.PixelSpacing)

@@ -85,20 +85,29 @@ def _plane(mask: Volume, k: int, index: int, series: Series) -> PlaneMask:
 
 
 def _interpolated(mask: Volume, series: Series) -> list[PlaneMask]:
+    """The mask cut by each slice, at the level between 0 and 1 that keeps its volume.
+
+    A level of one half would shrink what is small and convex, as interpolation rounds corners off.
+    """
     # A rim of zeros, so that linear interpolation falls to 0 outside the crop instead of ending at the outer centres.
     i, j, k = mask.grid.size_ijk
     rim = mask.grid.cropped((-1, -1, -1), (i + 2, j + 2, k + 2))
     occupancy = Volume(np.pad((mask.array_kji != 0).astype(np.float32), 1), rim)
-    corners = rim.corners_lps()
-    planes = []
-    for index in range(len(series.slices)):
-        grid = _window(series.plane(index), corners)
-        if grid is None:
-            continue
-        inside = resample(occupancy, grid, interpolation="linear").array_kji[0] >= 0.5
-        if inside.any():
-            planes.append(PlaneMask(index, inside, grid, float(np.count_nonzero(inside) * grid.voxel_ml)))
-    return planes
+    windows = [(n, _window(series.plane(n), rim.corners_lps())) for n in range(len(series.slices))]
+    cuts = [(n, grid, resample(occupancy, grid).array_kji[0]) for n, grid in windows if grid is not None]
+    if not cuts:
+        return []
+    inside_ml = np.count_nonzero(mask.array_kji) * mask.grid.voxel_ml - _beyond_ends(mask, series)
+    level = _level_of_volume(np.concatenate([cut.ravel() for *_, cut in cuts]), inside_ml / cuts[0][1].voxel_ml)
+    planes = [(n, np.asarray(cut >= level), grid) for n, grid, cut in cuts]
+    return [PlaneMask(n, cut, grid, np.count_nonzero(cut) * grid.voxel_ml) for n, cut, grid in planes if cut.any()]
+
+
+def _level_of_volume(occupancy: NDArray[np.float32], pixels: float) -> float:
+    """The occupancy that so many pixels reach, within 0.25…0.75: beyond, the planes miss the mask, not cut it."""
+    reached = np.sort(occupancy)[::-1]
+    level = reached[min(max(round(pixels), 1), len(reached)) - 1]
+    return float(np.clip(level, 0.25, 0.75))
 
 
 def _beyond_ends(mask: Volume, series: Series) -> float:

@@ -48,9 +48,8 @@ def rasterise(contours: Sequence[Contour], grid: Grid) -> Rasterised:
     if own_grid is None:
         return Rasterised(np.zeros(grid.shape_kji, np.bool_), ("all contours lie outside the image",))
     filled = _in_slices(contours, own_grid)
-    occupancy = Volume(filled.mask_kji.astype(np.float32), own_grid)
-    mask = resample(occupancy, grid, interpolation="linear").array_kji >= 0.5
-    return Rasterised(np.asarray(mask), remarks + filled.remarks)
+    mask = resample(Volume(filled.mask_kji.astype(np.uint8), own_grid), grid, interpolation="nearest").array_kji
+    return Rasterised(mask != 0, remarks + filled.remarks)
 
 
 def _in_slices(contours: Sequence[Contour], grid: Grid) -> Rasterised:
@@ -153,7 +152,7 @@ def _newell(points_lps: Matrix) -> Matrix:
 
 
 def _own_grid(contours: Sequence[Contour], normal: Matrix, target: Grid) -> Grid | None:
-    """A grid whose slices are the contours' planes, as fine as the target, around what of them the target can see."""
+    """A grid whose slices are the contours' planes, twice as fine as the target, around what it can see of them."""
     start = np.eye(3)[np.abs(normal).argmin()]
     across = np.cross(normal, start)
     across /= np.linalg.norm(across)
@@ -165,8 +164,8 @@ def _own_grid(contours: Sequence[Contour], normal: Matrix, target: Grid) -> Grid
     low, high = np.maximum(points.min(axis=0), seen.min(axis=0)), np.minimum(points.max(axis=0), seen.max(axis=0))
     if not planes or (high < low).any():
         return None
-    fine = min(target.spacing_mm)
-    step = max(float(np.median(np.diff(planes))) if len(planes) > 1 else fine, 0.5 * fine)
+    fine = 0.5 * min(target.spacing_mm)
+    step = max(float(np.median(np.diff(planes))) if len(planes) > 1 else 2 * fine, fine)
     spacing = np.array([fine, fine, step])
     first = np.append(low[:2] - 2 * fine, planes[0] - 2 * step)
     last = np.append(high[:2] + 2 * fine, planes[-1] + 2 * step)

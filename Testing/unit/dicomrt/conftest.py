@@ -55,7 +55,7 @@ def geometry(kind):
 KINDS = ("axial", "oblique", "tilted", "feet-first")
 
 
-def make_series(folder, kind="axial", *, size=(96, 88, 40), pixel=(0.9, 1.1), step=2.5, pixels=None):
+def make_series(folder, kind="axial", *, size=(72, 64, 32), pixel=(0.9, 1.1), step=2.5, pixels=None):
     folder.mkdir(parents=True, exist_ok=True)
     axes, along = geometry(kind)
     made = Made(folder, axes, along * step, np.array([-40.0, -60.0, 300.0]), pixel, size)
