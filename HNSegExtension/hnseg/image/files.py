@@ -56,14 +56,21 @@ def write_volume(volume: Volume, path: str | Path) -> None:
 def read_image(path: str | Path, *, modality: Modality, on_note: Callable[[str], None] | None = None) -> Volume:
     """The CT or MR in an image file, in a DICOM folder, or in the series to which one DICOM file belongs.
 
-    ``on_note`` is told, in a sentence each, what a person should know of how a DICOM series was read.
+    ``on_note`` is told, in a sentence each, what a person should know of how the image was read: a gantry tilt, say.
     """
     path = Path(path)
     if path.is_dir() or is_dicom(path):
         from hnseg.image.dicom import read_series  # pydicom is needed here alone
 
         return read_series(path, modality=modality, on_note=on_note)
-    return read_volume(path)
+    path = readable_file(path)
+    image = read_sitk(path)
+    if on_note is not None and _has_no_orientation(image, path):
+        on_note(
+            f"{path.name} does not say how the patient lies in it; its axes were taken to run left, posterior and "
+            "superior, so check the sides."
+        )
+    return _volume(image, path)
 
 
 def read_transform(path: str | Path) -> sitk.Transform:
@@ -142,7 +149,10 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_sitk(path: Path) -> sitk.Image:
-    """The image as ITK reads it, whatever its dimension and components; ``UnreadableFile`` if it cannot."""
+    """The image as ITK reads it, whatever its dimension and components; ``UnreadableFile`` if it cannot.
+
+    ``GeometryMismatch`` for sheared axes, which ITK does not take.
+    """
     suffix = _known_suffix(path, tuple(_READERS), UnreadableFile)
     if suffix.startswith(".nii"):
         refuse_truncated_nifti(path)
@@ -152,7 +162,11 @@ def read_sitk(path: Path) -> sitk.Image:
     try:
         with native_chatter_silenced():
             return reader.Execute()
-    except RuntimeError:
+    except RuntimeError as error:
+        if "orthonormal" in str(error):
+            raise GeometryMismatch(
+                f"{path.name} has sheared or singular axes; resample it to an upright grid."
+            ) from None
         raise UnreadableFile(
             f"{path.name} cannot be read as {suffix[1:]}: it is cut short, corrupt, or another kind of file; "
             "fetch it again or convert it to NRRD."
@@ -166,6 +180,13 @@ def _volume(image: sitk.Image, path: Path) -> Volume:
         return from_sitk(image)
     except GeometryMismatch as error:
         raise GeometryMismatch(f"{path.name}: {error}") from None
+
+
+def _has_no_orientation(image: sitk.Image, path: Path) -> bool:
+    """Whether the header leaves open which way is left. A MetaImage never does."""
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return all(image.HasMetaDataKey(key) and image.GetMetaData(key) == "0" for key in ("qform_code", "sform_code"))
+    return path.name.lower().endswith((".nrrd", ".nhdr")) and not image.HasMetaDataKey("NRRD_space")
 
 
 def _refuse_odd_pixels(image: sitk.Image, path: Path) -> None:

@@ -191,12 +191,44 @@ def test_complex_numbers_are_refused(tmp_path):
         read_volume(tmp_path / "complex.nii")
 
 
+def test_sheared_nifti_axes_are_refused_by_name(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    sheared = np.array([[2, 0.5, 0, 0], [0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1.0]])
+    picture = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), sheared)
+    picture.set_qform(None, 0)
+    nibabel.save(picture, tmp_path / "sheared.nii")
+    with pytest.raises(GeometryMismatch, match=r"^sheared\.nii has sheared") as error:
+        read_volume(tmp_path / "sheared.nii")
+    one_sentence(error)
+
+
+def test_an_image_that_leaves_open_which_way_is_left_is_read_with_a_note(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), None), tmp_path / "lost.nii.gz")
+    (tmp_path / "lost.nrrd").write_bytes(
+        b"NRRD0001\ntype: uint8\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n\n" + bytes(8)
+    )
+    for name in ("lost.nii.gz", "lost.nrrd"):
+        notes = []
+        read_image(tmp_path / name, modality="CT", on_note=notes.append)
+        assert len(notes) == 1
+        assert notes[0].startswith(f"{name} does not say how the patient lies in it")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_image_that_we_wrote_is_read_without_a_note(oblique, tmp_path, ending):
+    notes = []
+    write_volume(oblique, tmp_path / f"image{ending}")
+    read_image(tmp_path / f"image{ending}", modality="CT", on_note=notes.append)
+    assert notes == []
+
+
 def test_sheared_axes_are_refused_by_name(tmp_path):
     (tmp_path / "sheared.nrrd").write_bytes(
         b"NRRD0004\ntype: uint8\ndimension: 3\nspace: left-posterior-superior\nsizes: 2 2 2\n"
         b"space directions: (1,0,0) (0.4,1,0) (0,0,1)\nencoding: raw\nspace origin: (0,0,0)\n\n" + bytes(8)
     )
-    with pytest.raises((GeometryMismatch, UnreadableFile), match=r"sheared\.nrrd"):
+    with pytest.raises(GeometryMismatch, match=r"sheared\.nrrd.* sheared"):
         read_volume(tmp_path / "sheared.nrrd")
 
 
