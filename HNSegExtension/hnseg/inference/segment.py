@@ -16,6 +16,7 @@ from hnseg.image.checks import check_pair
 from hnseg.image.volume import Volume
 from hnseg.inference.confidence import Confidence
 from hnseg.inference.devices import cpu_threads, pick_device
+from hnseg.inference.mirror import Mirrored
 from hnseg.inference.postprocess import Removal, postprocess
 from hnseg.inference.predictor import Prediction, predict_labels
 from hnseg.inference.review import OrganFinding, input_warnings, review_organs
@@ -31,13 +32,15 @@ OnProgress = Callable[[float, str], None]
 @dataclass(frozen=True, slots=True)
 class SegmentOptions:
     """``organs``: those wanted, empty means all. ``overlap``: of windows; None is the model's own. ``threads``: CPU
-    threads, None leaves the choice to PyTorch. ``uncertainty``: also give a map of it.
+    threads, None leaves the choice to PyTorch. ``mirror``: average over the left-right mirror image too, at twice the
+    time. ``uncertainty``: also give a map of it.
     """
 
     organs: tuple[str, ...] = ()
     device: str = "auto"
     overlap: float | None = None
     threads: int | None = None
+    mirror: bool = False
     uncertainty: bool = False
 
     def __post_init__(self) -> None:
@@ -196,7 +199,7 @@ def _predict(
         padding=metadata.preprocess.padding,
     )
     return predict_labels(
-        network,
+        Mirrored(network, metadata.label_values) if options.mirror else network,
         given,
         labels=metadata.label_values,
         output_grid=ct.grid,

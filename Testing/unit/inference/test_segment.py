@@ -155,6 +155,11 @@ def test_confidence_is_high_inside_and_lower_on_the_boundary() -> None:
     assert 0.5 < sure.boundary < sure.mean <= 1.0
 
 
+def test_a_network_without_sides_says_the_same_with_the_mirror() -> None:
+    plain, mirrored = run(), run(options=SegmentOptions(mirror=True))
+    np.testing.assert_array_equal(mirrored.labels.array_kji, plain.labels.array_kji)
+
+
 def test_an_uncertainty_map_comes_on_request_and_is_highest_at_the_organs_border() -> None:
     assert run().uncertainty is None
     uncertainty = run(options=SegmentOptions(uncertainty=True)).uncertainty
