@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from hnseg.phantom.anatomy import metal_places
 from hnseg.phantom.paint import Painter, Palette, slab_points_lps
 from hnseg.phantom.patient import Patient
 from hnseg.phantom.pose import ToCanonical
-from hnseg.phantom.shapes import Array
+from hnseg.phantom.shapes import Array, Points, Sdf, step
 from hnseg.phantom.tissues import TISSUES
 
 
@@ -37,6 +38,7 @@ class CtScanner:
         """int16 HU and labels of those slices."""
         image, labels = self.painter.paint(start, stop)
         x, y, z = slab_points_lps(self.painter.grid, start, stop)
+        self._harden(image, start, stop)
         _couch(image, x, y, self.patient)
         rng = np.random.default_rng([self.patient.seed, 90, start])
         self._streaks(image, x, y, z)
@@ -44,6 +46,26 @@ class CtScanner:
         image += self._noise(rng, image.shape)
         np.clip(image, -1024, 3071, out=image)
         return np.rint(image, out=image).astype(np.int16), labels
+
+    def _harden(self, image: Array, start: int, stop: int) -> None:
+        """Beam hardening: a dark band between the petrous bones, a bright rim inside the vault."""
+        box = self.painter.occupied(start, stop)
+        if box is not None:
+            lattice = self.painter.lattice
+            image[:, box[1], box[2]] += lattice.spread(lattice.at_nodes(self._hardening), box)
+
+    @cached_property
+    def _hardening(self) -> Sdf:
+        band, rim = self.patient.rng(93).uniform((6, 3), (20, 9))
+        cavity = self.painter.anatomy.cavity.sdf
+
+        def shift(points: Points) -> Array:
+            x, y, z = points
+            between = np.exp(-np.square(x / 27) - np.square((y - 6) / 15) - np.square((z - 3) / 8))
+            inner = np.exp(-np.abs(cavity(points)) / 7) * step(z, 10, 35)
+            return np.asarray(rim * inner - band * between, dtype=np.float32)
+
+        return shift
 
     def _noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """Noise of a soft-tissue kernel: correlated over about a millimetre, of the drawn standard deviation."""
@@ -83,7 +105,7 @@ class CtScanner:
             rays = np.zeros_like(angle)
             for _ in range(14):
                 rays += rng.normal() * np.cos(rng.integers(2, 36) * angle + rng.uniform(0, 6.28))
-            rays = np.sign(rays) * np.abs(rays) ** 1.4 * np.float32(30 * places[n, 3] / 2.5)
+            rays = np.sign(rays) * np.abs(rays) ** 1.4 * np.float32(12 * places[n, 3] / np.sqrt(len(places)))
             rays *= np.exp(-radius / 55) + np.float32(6) / (radius + 6)
             for k in near:
                 weight = np.exp(-0.5 * ((heights[k] - mz) / 3.0) ** 2)

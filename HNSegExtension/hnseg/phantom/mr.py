@@ -58,7 +58,7 @@ class MrScanner:
         noise = np.float32(scan.mr_noise)
         image += noise * rng.standard_normal(image.shape, dtype=np.float32)
         signal = np.hypot(image, noise * rng.standard_normal(image.shape, dtype=np.float32))
-        return np.rint(signal * np.float32(_FAT_SIGNAL)).astype(np.int16)
+        return np.asarray(np.rint(signal * np.float32(_FAT_SIGNAL)), dtype=np.int16)
 
     def _bias(self, start: int, stop: int) -> Array:
         """Smooth coil sensitivity, falling off towards the lower end of the coil."""

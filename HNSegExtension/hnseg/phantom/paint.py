@@ -60,7 +60,7 @@ class Painter:
         step_k, step_j, step_i = self.lattice.steps
         near = slice(start // step_k, -(-(stop - 1) // step_k) + 1)
         _, nj, ni = self.grid.shape_kji
-        within = self._skin_at_nodes[near].any(axis=0)
+        within = np.asarray(self._skin_at_nodes[near].any(axis=0))
         if not within.any():
             return None
         rows, columns = (np.flatnonzero(within.any(axis=axis)) for axis in (1, 0))
@@ -123,7 +123,7 @@ class Painter:
     @cached_property
     def _edge_mm(self) -> float:
         """Width of the partial-volume ramp: about a voxel, and never sharper than a scanner."""
-        return max(0.75, float(np.prod(self.grid.spacing_mm)) ** (1 / 3))
+        return max(0.75, float(np.cbrt(np.prod(self.grid.spacing_mm))))
 
     @cached_property
     def texture_waves(self) -> tuple[Waves, Waves]:

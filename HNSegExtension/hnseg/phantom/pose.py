@@ -189,6 +189,6 @@ def rotation_matrix(pose: Pose) -> NDArray[np.float64]:
     return np.asarray(Rotation.from_euler("xyz", pose.rotation_degrees, degrees=True).as_matrix())
 
 
-def _split(points: NDArray[np.floating]) -> Points:  # type: ignore[type-arg]
+def _split(points: NDArray[np.floating]) -> Points:
     x, y, z = (points[:, n] for n in range(3))
     return x, y, z

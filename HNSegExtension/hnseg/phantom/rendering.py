@@ -169,10 +169,12 @@ def mr_grid_of(patient: Patient, size: Size = "medium", spacing_mm: tuple[float,
 
 
 def _painter(patient: Patient, grid: Grid, frame: Frame, palette: Any) -> Painter:
-    mapping = {"ct": ToCanonical, "mr": MrToCanonical}.get(frame)
-    if mapping is None:
+    mappings: dict[str, Any] = {"ct": ToCanonical, "mr": MrToCanonical}
+    if frame not in mappings:
         raise ConfigError(f"A frame is 'ct' or 'mr', got {frame!r}; choose one.")
-    return Painter(Lattice.of(grid, mapping(patient)), anatomy(patient), palette, patient.seed, patient.options.missing)
+    return Painter(
+        Lattice.of(grid, mappings[frame](patient)), anatomy(patient), palette, patient.seed, patient.options.missing
+    )
 
 
 def _each(work: Any, spans: Any, threads: int) -> None:

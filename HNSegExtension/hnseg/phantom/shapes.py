@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float32]
+Vector = Sequence[float] | NDArray[Any]
+"""Three numbers."""
 Points = tuple[Array, Array, Array]
 Sdf = Callable[[Points], Array]
 
 _TINY = np.float32(1e-6)
 
 
-def ellipsoid(
-    points: Points, centre: Sequence[float], radii: Sequence[float], rotation: ArrayLike | None = None
-) -> Array:
+def ellipsoid(points: Points, centre: Vector, radii: Vector, rotation: ArrayLike | None = None) -> Array:
     """Ellipsoid; ``rotation`` is 3×3 with the ellipsoid's axes as columns."""
     x, y, z = local(points, centre, rotation)
     a, b, c = (np.float32(1.0 / r) for r in radii)
@@ -33,7 +34,7 @@ def ellipsoid(
 
 
 def rounded_box(
-    points: Points, centre: Sequence[float], half: Sequence[float], corner_mm: float, rotation: ArrayLike | None = None
+    points: Points, centre: Vector, half: Vector, corner_mm: float, rotation: ArrayLike | None = None
 ) -> Array:
     """Box of the given half sizes whose edges are rounded with ``corner_mm``."""
     q = [np.abs(v) - np.float32(h - corner_mm) for v, h in zip(local(points, centre, rotation), half, strict=True)]
@@ -64,7 +65,7 @@ def band(
     path: ArrayLike,
     half_widths: ArrayLike,
     half_heights: ArrayLike,
-    up: Sequence[float] = (0, 0, 1),
+    up: Vector = (0, 0, 1),
     reach_mm: float = 8.0,
 ) -> Array:
     """Tube of elliptical cross-section: half heights along ``up`` (made normal to the path), half widths across it."""
@@ -82,7 +83,7 @@ def band(
     return best
 
 
-def _band_piece(points: Points, ends: Array, widths: Array, heights: Array, up: Sequence[float]) -> Array:
+def _band_piece(points: Points, ends: Array, widths: Array, heights: Array, up: Vector) -> Array:
     offset, t = _to_segment(points, ends[0], ends[1])
     tangent = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
     across = np.cross(tangent, np.asarray(up, dtype=np.float32))
@@ -141,7 +142,7 @@ def cut(first: Array, second: Array, blend_mm: float = 0.0) -> Array:
     return -union(-first, second, blend_mm)
 
 
-def local(points: Points, centre: Sequence[float], rotation: ArrayLike | None = None) -> Points:
+def local(points: Points, centre: Vector, rotation: ArrayLike | None = None) -> Points:
     """Coordinates about ``centre`` along the columns of ``rotation``."""
     x, y, z = (p - np.float32(c) for p, c in zip(points, centre, strict=True))
     if rotation is None:
@@ -175,7 +176,7 @@ class Waves:
 
     @classmethod
     def draw(
-        cls, rng: np.random.Generator, wavelength_mm: float, count: int = 10, stretch: Sequence[float] = (1, 1, 1)
+        cls, rng: np.random.Generator, wavelength_mm: float, count: int = 10, stretch: Vector = (1, 1, 1)
     ) -> Waves:
         """Wavelengths within ±30 % of the given one; ``stretch`` elongates the pattern along the axes."""
         directions = rng.normal(size=(count, 3))
@@ -230,7 +231,7 @@ def _steps_mm(points: Points) -> list[float]:
     return steps
 
 
-def step(value: Array, low: float, high: float) -> Array:
+def step(value: NDArray[Any], low: float, high: float) -> Array:
     """0 below ``low``, 1 above ``high``, a cubic between (``low`` may exceed ``high``)."""
     t = np.clip((value - np.float32(low)) / np.float32(high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)

@@ -9,7 +9,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hnseg.phantom.lattice import Box, Lattice
-from hnseg.phantom.shapes import Array, Points, Sdf, Waves, band, cut, ellipsoid, rounded_box, sampled, tube, union
+from hnseg.phantom.shapes import (
+    Array,
+    Points,
+    Sdf,
+    Vector,
+    Waves,
+    band,
+    cut,
+    ellipsoid,
+    rounded_box,
+    sampled,
+    tube,
+    union,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,12 +60,16 @@ class Shape:
         """Outline moved outwards."""
         return Shape(lambda p: self.sdf(p) - np.float32(by_mm), self.low - by_mm, self.high + by_mm)
 
-    def moved(self, offset: Sequence[float]) -> Shape:
+    def moved(self, offset: Vector) -> Shape:
         """Shifted by ``offset`` mm."""
         dx, dy, dz = (np.float32(v) for v in offset)
-        return Shape(lambda p: self.sdf((p[0] - dx, p[1] - dy, p[2] - dz)), self.low + offset, self.high + offset)
+        return Shape(
+            lambda p: self.sdf((p[0] - dx, p[1] - dy, p[2] - dz)),
+            self.low + np.asarray(offset),
+            self.high + np.asarray(offset),
+        )
 
-    def scaled(self, factor: float, centre: Sequence[float] | None = None) -> Shape:
+    def scaled(self, factor: float, centre: Vector | None = None) -> Shape:
         """Scaled about ``centre`` (default: the middle of the box)."""
         middle = np.asarray(centre if centre is not None else (self.low + self.high) / 2, dtype=np.float64)
         f = np.float32(factor)
@@ -78,7 +95,7 @@ class Shape:
         return Shape(lambda p: sampled(self.sdf, p, step_mm), self.low, self.high)
 
 
-def blob(centre: Sequence[float], size: Sequence[float], rotation: ArrayLike | None = None) -> Shape:
+def blob(centre: Vector, size: Vector, rotation: ArrayLike | None = None) -> Shape:
     """Ellipsoid of full ``size`` (mm along its axes)."""
     half = np.asarray(size, dtype=np.float64) / 2
     reach = half if rotation is None else np.sqrt((np.asarray(rotation) ** 2) @ half**2)
@@ -86,7 +103,7 @@ def blob(centre: Sequence[float], size: Sequence[float], rotation: ArrayLike | N
     return Shape(lambda p: ellipsoid(p, centre, half.tolist(), rotation), middle - reach, middle + reach)
 
 
-def block(centre: Sequence[float], size: Sequence[float], corner_mm: float, rotation: ArrayLike | None = None) -> Shape:
+def block(centre: Vector, size: Vector, corner_mm: float, rotation: ArrayLike | None = None) -> Shape:
     """Rounded box of full ``size``."""
     half = np.asarray(size, dtype=np.float64) / 2
     reach = half if rotation is None else np.abs(np.asarray(rotation)) @ half
@@ -105,7 +122,7 @@ def strap(
     path: ArrayLike,
     half_widths: ArrayLike,
     half_heights: ArrayLike,
-    up: Sequence[float] = (0, 0, 1),
+    up: Vector = (0, 0, 1),
     reach_mm: float = 8.0,
 ) -> Shape:
     """Tube of elliptical cross-section; see ``shapes.band``."""

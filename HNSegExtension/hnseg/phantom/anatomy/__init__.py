@@ -27,14 +27,17 @@ _REGIONS = (outline, chest, skull, brain, face, orbits, ear, spine, jaw, vessels
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The structures in painting order, and the skin, more than ``REACH_MM`` outside of which there is only air."""
+    """The structures in painting order; the skin, more than ``REACH_MM`` outside of which there is only air; the inside
+    of the skull.
+    """
 
     structures: tuple[Structure, ...]
     skin: Shape
+    cavity: Shape
 
 
 def anatomy(patient: Patient) -> Anatomy:
     """The whole patient."""
     builder = Builder(patient)
     plan = Plan(patient, body=body_shape(builder), cavity=cranial_cavity(builder))
-    return Anatomy(tuple(structure for region in _REGIONS for structure in region(plan)), plan.body)
+    return Anatomy(tuple(structure for region in _REGIONS for structure in region(plan)), plan.body, plan.cavity)

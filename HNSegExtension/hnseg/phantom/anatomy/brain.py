@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -25,10 +25,10 @@ def brain(b: Plan) -> Iterator[Structure]:
         )
 
     def grey(view: View) -> Array:
-        return np.maximum(view.smooth(cavity.sdf) + np.float32(1.6), np.float32(0.6) - sulcus(view))
+        return np.asarray(np.maximum(view.smooth(cavity.sdf) + np.float32(1.6), np.float32(0.6) - sulcus(view)))
 
     def white(view: View) -> Array:
-        return np.maximum(view.smooth(cavity.sdf) + np.float32(4.8), np.float32(3.6) - sulcus(view))
+        return np.asarray(np.maximum(view.smooth(cavity.sdf) + np.float32(4.8), np.float32(3.6) - sulcus(view)))
 
     yield Structure("cortex", ((0.0, "grey"),), grey, cavity.low, cavity.high)
     yield Structure("white matter", ((0.0, "white"),), white, cavity.low, cavity.high)
@@ -54,13 +54,7 @@ def brain(b: Plan) -> Iterator[Structure]:
         yield solid("ventricle", "csf", b.rough(horn, "horn" + side, 0.6, 25))
         folia = b.waves("folia" + side, 7.0, 12, (3, 1, 1))
         lobe = b.rough(blob((24 * s, 34, -2), (56, 50, 46)), "cerebellum" + side, 1.2, 20)
-        yield Structure(
-            "cerebellum",
-            ((0.0, "grey"),),
-            lambda v, lobe=lobe: np.maximum(lobe.sdf(v.points), v.smooth(cavity.sdf) + 2),
-            lobe.low,
-            lobe.high,
-        )  # type: ignore[misc]
+        yield Structure("cerebellum", ((0.0, "grey"),), _inside(lobe, cavity), lobe.low, lobe.high)
         yield Structure("arbor vitae", ((0.0, "white"),), speckle(lobe.grown(-4), folia, 0.1, 1.2), lobe.low, lobe.high)
         yield solid("deep cerebellum", "white", blob((20 * s, 30, 0), (28, 22, 18)))
     yield solid("third ventricle", "csf", block((0, -6, 46), (4, 24, 18), 2))
@@ -73,3 +67,8 @@ def brain(b: Plan) -> Iterator[Structure]:
     yield solid("fourth ventricle", "csf", block((0, 23, -2), (9, 5, 16), 2.4))
     yield solid("suprasellar cistern", "csf", blob((0, -18, 34), (24, 22, 15)))
     yield solid("basilar artery", "artery", pipe([(0, -9, -18), (0, -10, 4), (0, -7, 26)], 1.7))
+
+
+def _inside(lobe: Shape, cavity: Shape) -> Callable[[View], Array]:
+    """A part of the brain, 2 mm within the skull's cavity."""
+    return lambda view: np.maximum(lobe.sdf(view.points), view.smooth(cavity.sdf) + 2)

@@ -19,8 +19,8 @@ SIDES = (("L", 1.0), ("R", -1.0))
 CORD = np.array([(0, 14, -28), (0, 20, -60), (0, 20, -100), (0, 28, -150), (0, 40, -185), (0, 48, -215), (0, 58, -260)])
 
 NOMINAL_ML = {
-    "A_Carotid_L": 5.82, "A_Carotid_R": 5.86, "Arytenoid": 0.563, "Bone_Mandible": 64.0, "Brainstem": 29.0,
-    "BuccalMucosa": 18.0, "Cavity_Oral": 130.5, "Cochlea_L": 0.16, "Cochlea_R": 0.165, "Cricopharyngeus": 3.85,
+    "A_Carotid_L": 5.82, "A_Carotid_R": 5.86, "Arytenoid": 0.563, "Bone_Mandible": 75.0, "Brainstem": 29.0,
+    "BuccalMucosa": 18.0, "Cavity_Oral": 120.0, "Cochlea_L": 0.16, "Cochlea_R": 0.165, "Cricopharyngeus": 3.85,
     "Esophagus_S": 3.63, "Eye_AL": 0.93, "Eye_AR": 0.93, "Eye_PL": 6.66, "Eye_PR": 6.66, "Glnd_Lacrimal_L": 0.841,
     "Glnd_Lacrimal_R": 0.821, "Glnd_Submand_L": 9.46, "Glnd_Submand_R": 9.5, "Glnd_Thyroid": 17.0, "Glottis": 4.04,
     "Larynx_SG": 20.5, "Lips": 29.8, "OpticChiasm": 0.633, "OpticNrv_L": 0.63, "OpticNrv_R": 0.634, "Parotid_L": 32.4,
@@ -97,12 +97,12 @@ def tilt(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> NDArray[np.float64]:
 
 def mirror(path: ArrayLike, sign: float) -> NDArray[np.float64]:
     """A path (N, 3) drawn for the left (+1), for the side of that sign."""
-    return np.asarray(path, dtype=np.float64) * (sign, 1, 1)
+    return np.asarray(np.asarray(path, dtype=np.float64) * np.array((sign, 1.0, 1.0)))
 
 
 def shifted(point: ArrayLike, x: float, y: float, z: float) -> NDArray[np.float64]:
     """A point moved by x, y, z mm."""
-    return np.asarray(point, dtype=np.float64) + np.array((x, y, z))
+    return np.asarray(np.asarray(point, dtype=np.float64) + np.array((x, y, z)))
 
 
 def cord_at(z: float) -> NDArray[np.float64]:
@@ -120,7 +120,7 @@ def speckle(shape: Shape, waves: Waves, level: float, size_mm: float) -> Callabl
 
 def muscle(b: Plan, name: str, shape: Shape) -> Structure:
     """A muscle in its thin coat of fat."""
-    shape = b.rough(shape, name, 1.0, 18).grown((b.patient.muscle - 1) * 6).coarse(2.6)
+    shape = b.rough(shape, name, 1.5, 20).grown((b.patient.muscle - 1) * 6).coarse(2.6)
     return under_skin(b, name, ((-0.9, "fascia"), (0.0, "muscle")), shape, 4.5)
 
 

@@ -41,11 +41,11 @@ def orbits(b: Plan) -> Iterator[Structure]:
         gland = b.rough(blob((43 * s, -66, 28), (6.2, 15, 17), tilt(25, -s * 38, 0)), lacrimal, 0.45, 9)
         yield solid(lacrimal, "lacrimal", b.place(gland, lacrimal), organ=lacrimal)
         nerve = "OpticNrv_" + side
-        path = mirror([(29, -60, 18), (24, -48, 20), (16, -36, 26), (8, -27, 33)], s)
-        path[0] = shifted(at, -3 * s, 11.5, 0)
-        path[1] += b.offset(nerve)
+        course = mirror([(29, -60, 18), (24, -48, 20), (16, -36, 26), (8, -27, 33)], s)
+        course[0] = shifted(at, -3 * s, 11.5, 0)
+        course[1] += b.offset(nerve)
         f = b.factor(nerve)
-        yield solid(nerve, ((-1.1, "csf"), (0.0, "nerve")), pipe(smooth_path(path), 2.1 * f), organ=nerve)
+        yield solid(nerve, ((-1.1, "csf"), (0.0, "nerve")), pipe(smooth_path(course), 2.1 * f), organ=nerve)
         radius = 12.4 * b.factor(posterior)
         globe = blob(at, (2 * radius, 2 * radius, 2 * radius * 0.98))
         cut_at = at[1] - radius + 5.6 * b.factor(anterior)
@@ -71,7 +71,8 @@ def face(b: Plan) -> Iterator[Structure]:
     brow = strap([(-48, -76, 33), (-28, -90, 37), (0, -94, 33), (28, -90, 37), (48, -76, 33)], 4.0, (4, 5, 6, 5, 4))
     yield solid("brow", ((0.0, "cortex"), (1.8, "diploe")), brow, under=(b.body, 4.5))
     yield solid("maxilla", ((0.0, "thin_bone"), (1.6, "fat")), maxilla)
-    palate = b.rough(block((0, -60, -27), (48, 52, 5), 2.4), "palate", 0.5, 15)
+    palate = strap([(-23, -60, -32), (-12, -60, -26), (0, -60, -24.5), (12, -60, -26), (23, -60, -32)], 25.0, 1.5)
+    palate = b.rough(palate, "palate", 0.5, 15)
     yield solid("palate", "thin_bone", palate)
     for side, s in SIDES:
         arch = strap(

@@ -71,7 +71,8 @@ def _mandible(b: Plan) -> Shape:
         body = half if body is None else body.joined(half, 2)
     assert body is not None
     chin = blob((0, -86, -90), (26 * f, 12 * f, 15 * f))
-    return body.joined(chin, 6).moved(b.offset("Bone_Mandible"))
+    sockets = strap(_arch_path(-61.5), 4.3 * f, 6.5 * f)
+    return body.joined(chin, 6).joined(sockets, 5).moved(b.offset("Bone_Mandible"))
 
 
 def _mouth(b: Plan) -> Iterator[Structure]:
@@ -121,27 +122,31 @@ def _arch(s: float, t: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([s * 28 * np.sin(np.pi / 2 * t**0.95), -80 + 40 * t**1.75], axis=-1)
 
 
+def _arch_path(z: float) -> NDArray[np.float64]:
+    """The whole dental arch from right to left at that height."""
+    t = np.linspace(0, 1, 5)
+    line = np.vstack([_arch(-1, t)[::-1], _arch(1, t)[1:]])
+    return np.column_stack([line, np.full(len(line), z)])
+
+
 def _teeth(b: Plan) -> Iterator[Structure]:
     missing = b.patient.rng(3).uniform(size=(2, 2, 7)) < 0.08
     for upper in (0, 1):
         if upper:
-            t = np.linspace(0, 1, 5)
-            line = np.vstack([_arch(-1, t)[::-1], _arch(1, t)[1:]])
-            path = np.column_stack([line, np.full(len(line), -33.0)])
-            yield solid("alveolar ridge", ((0.0, "thin_bone"), (1.4, "marrow")), strap(path, 5.0, 6.5))
+            yield solid("alveolar ridge", ((0.0, "thin_bone"), (1.4, "marrow")), strap(_arch_path(-33.0), 5.0, 6.5))
         for index, (_, s) in enumerate(SIDES):
             for n, (t, width) in enumerate(
                 ((0.09, 6.4), (0.25, 6.2), (0.4, 7), (0.53, 6.8), (0.66, 7), (0.82, 10), (1.0, 10))
             ):
                 if missing[upper, index, n]:
                     continue
-                x, y = _arch(s, np.array(t))
+                x, y = (float(v) for v in _arch(s, np.array(t)))
                 sign = 1 if upper else -1
                 crown = block(
                     (x, y, -41.5 if upper else -50),
                     (width, 6 + 3.4 * (t > 0.6), 8),
                     2.6,
-                    tilt(0, 0, np.degrees(np.arctan2(s * t * 30, 26))),
+                    tilt(0, 0, float(np.degrees(np.arctan2(s * t * 30, 26)))),
                 )
                 root = pipe(
                     [(x, y, -41.5 if upper else -50), (x * 0.95, y + 1.5, (-41.5 if upper else -50) + sign * 15)],

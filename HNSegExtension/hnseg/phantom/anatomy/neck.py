@@ -58,10 +58,10 @@ def spine(b: Plan) -> Iterator[Structure]:
         ((0.0, "cortex"), (1.2, "vertebra")),
         pipe([shifted(cord_at(-48), 0, -15, 0), shifted(cord_at(-26), 0, -14, 0)], (6, 4.5)),
     )
-    path = smooth_path(CORD)
-    yield solid("spinal canal", ((-1.3, "fat"), (0.0, "csf")), pipe(path, 7.0))
+    canal = smooth_path(CORD)
+    yield solid("spinal canal", ((-1.3, "fat"), (0.0, "csf")), pipe(canal, 7.0))
     f = b.factor("SpinalCord")
-    cord = path + b.offset("SpinalCord") * (1, 1, 0) * 0.8
+    cord = canal + b.offset("SpinalCord") * (1, 1, 0) * 0.8
     inside = cord[cord[:, 2] >= -186]
     yield solid("cord", "cord", strap(cord, 5.4 * f, 4.2 * f, (0, 1, 0)))
     yield solid(
@@ -121,9 +121,9 @@ def vessels(b: Plan) -> Iterator[Structure]:
     for side, s in SIDES:
         name = "A_Carotid_" + side
         f = b.factor(name)
-        path = mirror(_CAROTID, s) + b.offset(name)
-        bends = b.patient.rng(4, int(s + 1)).normal(0, 1.2 * b.patient.options.variation, path.shape)
-        path = smooth_path(path + bends * (1, 1, 0), 4)
+        nodes = mirror(_CAROTID, s) + b.offset(name)
+        bends = b.patient.rng(4, int(s + 1)).normal(0, 1.2 * b.patient.options.variation, nodes.shape)
+        path = smooth_path(nodes + bends * (1, 1, 0), 4)
         radii = np.interp(path[:, 2], (-120, -95, -86, -70, -10), (3.25, 3.6, 4.0, 2.9, 2.6)) * f
         lower = np.array((14 * s, 14, -230)) + b.offset(name)
         jugular = (

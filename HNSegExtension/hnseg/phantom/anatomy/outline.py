@@ -15,7 +15,8 @@ from hnseg.phantom.structure import Remembered, Shape, Structure, View, blob, bl
 def body_shape(b: Builder) -> Shape:
     """The skin: head, face, nose, neck, shoulders and chest, joined smoothly."""
     # The scalp follows the skull: same centre, same roughness.
-    head = b.rough(blob((0, -5, 30), (163, 203, 209)), "cavity", 1.0, 75)
+    skull = blob((0, -22, 30), (150, 169, 204)).joined(blob((0, 12, 31), (163, 171, 208)), 22)
+    head = b.rough(skull, "cavity", 1.0, 75)
     face = block((0, -43, -32), (118, 110, 132), 44).joined(blob((0, -60, -70), (84, 70, 62)), 20)
     jaws = blob((0, -10, -24), (158, 84, 104))
     head = head.joined(face, 22).joined(jaws, 22)
@@ -74,7 +75,7 @@ def _mask_shell(b: Plan) -> Structure:
         near = shell < 2
         x, y, z = (p[near] for p in view.points)
         shell[near] = np.maximum(shell[near], 0.35 - 2.5 * np.abs(holes((x, y, z))))
-        return shell
+        return np.asarray(shell)
 
     return Structure("mask", ((0.0, "plastic"),), distance, b.body.low - 4, b.body.high + 4)
 

@@ -31,12 +31,15 @@ def _cranial_floor(points: Points) -> Array:
 
 def cranial_cavity(b: Builder) -> Shape:
     """The inside of the skull, brain and its fluid."""
-    vault = blob((0, -5, 30), (141, 181, 187))
-    raw = Shape(
-        lambda p: union(-vault.sdf(p), -(_cranial_floor(p) - p[2]) * np.float32(0.75), 5.0) * np.float32(-1),
-        vault.low,
-        vault.high,
-    )
+    # Two ellipsoids: broad at the parietal bones, narrower at the forehead.
+    vault = blob((0, -22, 30), (128, 147, 182)).joined(blob((0, 12, 31), (141, 149, 186)), 22)
+    uneven = b.waves("floor", 17.0)
+
+    def inside(points: Points) -> Array:
+        floor = _cranial_floor(points) + np.float32(1.6) * uneven(points) - points[2]
+        return -union(-vault.sdf(points), np.float32(-0.75) * floor, 5.0)
+
+    raw = Shape(inside, vault.low, vault.high)
     rough = b.rough(raw, "cavity", 1.0, 75)
     return replace(rough, sdf=Remembered(rough.sdf))
 
@@ -48,7 +51,8 @@ def skull(b: Plan) -> Iterator[Structure]:
 
     def bone(points: Points) -> Array:
         """Distance to the outside of the skull: the cavity grown by the bone's thickness."""
-        thickness = 6.3 * step(points[2], 10, 45) + 4.2 * step(points[2], 45, 10)
+        vault = np.maximum(step(points[2], 8, 40), step(points[1], 25, 60))
+        thickness = 2.8 + np.float32(3.5) * vault
         return np.asarray(cavity.sdf(points) - thickness * (1 + 0.14 * thickness_noise(points)), dtype=np.float32)
 
     outer = Shape(bone, cavity.low - 9, cavity.high + 9)
