@@ -70,7 +70,8 @@ def test_images_have_the_types_and_ranges_of_scanners():
 def test_all_thirty_organs_are_there_at_their_published_places():
     labels = average_labels()
     places = {
-        "Parotid_L": (58, 2, -22), "Glnd_Submand_R": (-31, -32, -70), "Cochlea_L": (23, -6, 5), "Eye_PR": (-32, -70, 18),
+        "Parotid_L": (58, 2, -22), "Glnd_Submand_R": (-31, -32, -70), "Cochlea_L": (23, -6, 5),
+        "Eye_PR": (-32, -70, 18),
         "Brainstem": (0, 7, 3), "Pituitary": (0, -20, 26), "OpticChiasm": (0, -21, 36), "Glottis": (0, -20, -128),
         "Larynx_SG": (0, -20, -107),
         "Cavity_Oral": (0, -52, -52), "Lips": (0, -92, -52), "Arytenoid": (0, -8, -122),

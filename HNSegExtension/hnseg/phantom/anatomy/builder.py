@@ -19,7 +19,7 @@ SIDES = (("L", 1.0), ("R", -1.0))
 CORD = np.array([(0, 14, -28), (0, 20, -60), (0, 20, -100), (0, 28, -150), (0, 40, -185), (0, 48, -215), (0, 58, -260)])
 
 NOMINAL_ML = {
-    "A_Carotid_L": 5.82, "A_Carotid_R": 5.86, "Arytenoid": 0.563, "Bone_Mandible": 75.0, "Brainstem": 29.0,
+    "A_Carotid_L": 5.82, "A_Carotid_R": 5.86, "Arytenoid": 0.563, "Bone_Mandible": 79.5, "Brainstem": 29.0,
     "BuccalMucosa": 18.0, "Cavity_Oral": 120.0, "Cochlea_L": 0.16, "Cochlea_R": 0.165, "Cricopharyngeus": 3.85,
     "Esophagus_S": 3.63, "Eye_AL": 0.93, "Eye_AR": 0.93, "Eye_PL": 6.66, "Eye_PR": 6.66, "Glnd_Lacrimal_L": 0.841,
     "Glnd_Lacrimal_R": 0.821, "Glnd_Submand_L": 9.46, "Glnd_Submand_R": 9.5, "Glnd_Thyroid": 17.0, "Glottis": 4.04,
