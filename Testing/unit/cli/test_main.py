@@ -131,8 +131,9 @@ def test_plain_progress_says_each_phase_and_each_tenth_once(capsys: Say) -> None
         for n in range(40):
             on_progress(n / 100, f"Window {n} of 100")
         on_progress(0.4, "Writing")
-    expected = [f"{n}% Window {n} of 100" for n in (0, 10, 20, 30)]
-    assert capsys.readouterr().err.splitlines() == [*expected, "40% Writing"]
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [*(f"{n:3}% Window {n} of 100" for n in (0, 10, 20, 30)), " 40% Writing"]
+    assert shown.err == ""
 
 
 def test_tables_align_names_left_and_numbers_right() -> None:
