@@ -118,7 +118,7 @@ def _read_slice(header: SliceHeader) -> NDArray[Any]:
     plane = image.reshape(image.shape[-2:]) if image.size == math.prod(header.size_rows_columns) else None
     if plane is None or plane.shape != header.size_rows_columns:
         raise UnreadableFile(f"The pixels of {header.path.name} do not fit its header; export the series again.")
-    return plane
+    return np.asarray(plane)
 
 
 def _narrowest(dtype: np.dtype[Any], images: Sequence[NDArray[Any]]) -> np.dtype[Any]:

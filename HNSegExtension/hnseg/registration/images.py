@@ -113,7 +113,7 @@ def padding(array: NDArray[np.generic]) -> NDArray[np.bool_]:
     sizes = np.bincount(parts.ravel())
     outside = np.isin(parts, [n for n in at_border if n and sizes[n] > 1e-3 * array.size])
     beside = ndimage.binary_dilation(outside, iterations=3) & ~outside
-    dark = np.asarray(array[beside] < air_threshold(array))
+    dark = np.asarray(array[beside], dtype=np.float64) < air_threshold(array)
     return outside if dark.size and dark.mean() > 0.5 else nothing
 
 

@@ -96,9 +96,8 @@ def to_bins(image: Prepared, count: int) -> NDArray[np.float32]:
     low, high = knots[0], max(knots[-1], knots[0] + 1e-6)
     heights = 1 + (count - 2) * (0.5 * shares + 0.5 * (knots - low) / (high - low))
     air = np.quantile(values[image.valid.array_kji], 0.02)
-    return np.interp(values, np.concatenate([[min(air, low - 1e-6)], knots]), np.concatenate([[0], heights])).astype(
-        np.float32
-    )
+    bins = np.interp(values, np.concatenate([[min(air, low - 1e-6)], knots]), np.concatenate([[0], heights]))
+    return np.asarray(bins, dtype=np.float32)
 
 
 def smooth(array: NDArray[np.float32], spacing_mm: Sequence[float], sigma_mm: float) -> NDArray[np.float32]:
@@ -160,7 +159,7 @@ def _joint_histogram(
     return total.reshape(rows, width) / len(ct), terms
 
 
-def _cubic(t: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+def _cubic(t: NDArray[np.floating]) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:
     """Weights of the four cubic B-splines at −1, 0, 1, 2 for a place t in 0…1, and their derivatives."""
     s = 1 - t
     return [

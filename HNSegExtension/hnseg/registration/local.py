@@ -56,11 +56,11 @@ def local_shifts(ct: Prepared, mr: Prepared, mr_to_ct: Pose, *, step_mm: float =
         for offset in offsets
     ])  # fmt: skip
     size = np.maximum(np.bincount(block, minlength=len(blocks)), 1)
-    fit /= size
-    best = fit.argmax(axis=0)
+    mean_fit = fit / size
+    best = mean_fit.argmax(axis=0)
     chosen = size >= _FEWEST
     shifts_mm = (offsets * ct.grid.spacing_mm) @ ct.grid.axes.T
-    clearness = fit.max(axis=0) - fit.mean(axis=0)
+    clearness = mean_fit.max(axis=0) - mean_fit.mean(axis=0)
     return LocalShifts(blocks[chosen], shifts_mm[best][chosen], clearness[chosen])
 
 
@@ -77,7 +77,7 @@ def _blocks(places: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     """Centres of the blocks, and each place's block."""
     cell = np.floor(places / BLOCK_MM).astype(np.intp)
     cells, block = np.unique(cell, axis=0, return_inverse=True)
-    return (cells + 0.5) * BLOCK_MM, block.ravel()
+    return (cells.astype(np.float64) + 0.5) * BLOCK_MM, block.ravel().astype(np.intp)
 
 
 def _pointwise_information(ct: NDArray[np.int16], mr: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from hnseg.image.volume import Volume
 from hnseg.registration.images import Prepared, prepare_ct, prepare_mr
@@ -38,7 +39,8 @@ _LOST_MM = 100.0
 class Quality:
     """What the images say about a pose. All but the last go into ``score``, 0 (refused) to 1 (accepted).
 
-    ``overlap``: share of the MR's data that lies in the CT's field of view. ``information``: mutual information of the
+    ``data``: share of the MR's grid that is no padding. ``overlap``: share of that which lies in the CT's field of view.
+    ``extent_mm``: the thinnest side of what both show. ``information``: mutual information of the
     voxels 1 cm and more under the skin, nats per voxel. ``gain``: share of it that is lost, on average, 15 mm away
     along ±x, ±y, ±z. ``edges``: mean cos² between the gradients of CT and MR under the skin; 1/3 by chance. ``steady``:
     share of 4 cm blocks, by what they tell, that fit best within 3 mm of where they are. ``drift_mm``: how far the pose
@@ -46,7 +48,9 @@ class Quality:
     it fits better. ``turn_degrees``: rotation against the headers, for the reader only, as headers can be wrong.
     """
 
+    data: float
     overlap: float
+    extent_mm: float
     information: float
     gain: float
     edges: float
@@ -69,6 +73,8 @@ class _Rule:
 
 
 RULES: dict[str, _Rule] = {
+    "extent_mm": _Rule(40.0, 70.0, "CT and MR share a slab of only {}", "{:.0f} mm"),
+    "data": _Rule(0.3, 0.6, "only {} of the MR is data, the rest is padding", "{:.0%}"),
     "overlap": _Rule(0.25, 0.45, "CT and MR share {} of the MR's field of view", "{:.0%}"),
     "drift_mm": _Rule(8.0, 3.0, "a second refinement moves the pose by {}", "{:.1f} mm"),
     "gain": _Rule(0.25, 0.40, "only {} of the information is lost 15 mm away", "{:.0%}"),
@@ -118,10 +124,10 @@ def measure(
     mr_to_ct, coarse_ct, coarse_mr = inverse(ct_to_mr), ct.coarser(_CHECK.spacing_mm), mr.coarser(_CHECK.spacing_mm)
     inside = inside_body(coarse_ct)
     information = _information(coarse_ct, coarse_mr)
-    within = _Within.of(information, inside, mr_to_ct)
-    turn = degrees_between(ct_to_mr, np.eye(4))
+    within = _Within.of(information, inside, mr_to_ct, mr.grid.axes)
+    turn, data = degrees_between(ct_to_mr, np.eye(4)), float(mr.valid.array_kji.mean())
     if len(within.information.samples.points) < _FEWEST_INSIDE:
-        return Quality(within.overlap, 0.0, 0.0, 0.0, 0.0, _LOST_MM, -1.0, 0.0, turn)
+        return Quality(data, within.overlap, within.extent_mm, 0.0, 0.0, 0.0, 0.0, _LOST_MM, -1.0, 0.0, turn)
     tell(0.1, "Checking the registration: does it drift?")
     again, _ = refine(ct, mr, ct_to_mr, _CHECK)
     drift = mm_between(again, ct_to_mr, moved(within.information.samples.points, mr_to_ct))
@@ -130,7 +136,9 @@ def measure(
     here = within.information.at(mr_to_ct)
     tell(0.7, "Checking the registration: do edges and parts agree?")
     found = Quality(
+        data=data,
         overlap=within.overlap,
+        extent_mm=within.extent_mm,
         information=here,
         gain=1 - _mean_far_away(within.information, mr_to_ct) / max(here, 1e-9),
         edges=edge_agreement(coarse_ct, coarse_mr, mr_to_ct, inside),
@@ -144,19 +152,26 @@ def measure(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Within:
-    """The information restricted to the MR's samples that lie inside the body, and the share of all that the CT
-    shows.
-    """
+    """The information of the MR's samples inside the body; what share of all the CT shows, and that part's thinnest side."""
 
     information: Information
     overlap: float
+    extent_mm: float
 
     @classmethod
-    def of(cls, information: Information, inside: Volume, mr_to_ct: Pose) -> _Within:
+    def of(cls, information: Information, inside: Volume, mr_to_ct: Pose, mr_axes: NDArray[np.float64]) -> _Within:
         samples = information.samples
         seen, within = lies_in(inside, moved(samples.points, mr_to_ct))
         part = Samples(samples.points[within], samples.bins[within])
-        return cls(replace(information, samples=part), float(seen.mean()))
+        return cls(replace(information, samples=part), float(seen.mean()), _extent_mm(samples.points[seen], mr_axes))
+
+
+def _extent_mm(points: NDArray[np.floating], axes: NDArray[np.float64]) -> float:
+    """Of the middle 96 %, so that a few stray voxels do not count, stretched back."""
+    if not len(points):
+        return 0.0
+    low, high = np.quantile(points @ axes, [0.02, 0.98], axis=0)
+    return float((high - low).min() / 0.96)
 
 
 def _information(ct: Prepared, mr: Prepared) -> Information:
@@ -176,4 +191,4 @@ def _best_of_mirrored(ct: Prepared, mr: Prepared, ct_to_mr: Pose, inside: Volume
     for level in (_WIDE, _CHECK):
         start, _ = refine(ct, image, start, level)
     information = _information(ct.coarser(_CHECK.spacing_mm), image.coarser(_CHECK.spacing_mm))
-    return _Within.of(information, inside, inverse(start)).information.at(inverse(start))
+    return _Within.of(information, inside, inverse(start), mr.grid.axes).information.at(inverse(start))

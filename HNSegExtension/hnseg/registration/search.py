@@ -92,7 +92,7 @@ class _Fixed:
 
 def _largest_turned_box(grid: Grid, step_mm: float) -> NDArray[np.int_]:
     boxes = (_box(grid, step_mm, pose(turn, centre=grid.centre_lps)).size_ijk for _, turn in orientations())
-    return np.max(list(boxes), axis=0)
+    return np.asarray(np.max(list(boxes), axis=0))
 
 
 def _spectra(images: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[np.complex64]:
@@ -140,7 +140,7 @@ def _xlogx(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(x * np.log(np.maximum(x, np.float32(1e-3))), dtype=np.float32)
 
 
-def _peaks(information: NDArray[np.float32], count: int = 2, clear: int = 3) -> Iterator[NDArray[np.intp]]:
+def _peaks(information: NDArray[np.floating], count: int = 2, clear: int = 3) -> Iterator[NDArray[np.intp]]:
     """The highest shifts, each at least ``clear`` voxels from a higher one."""
     rest = information.copy()
     for _ in range(count):
