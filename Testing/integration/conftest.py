@@ -71,7 +71,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(7)
     folder = tmp_path_factory.mktemp("models")
     metadata = BundleMetadata(
-        name="hnseg-phantom",
+        name="hnseg-base",
         title="Random weights",
         version="0.0.1",
         licence="Apache-2.0",

@@ -192,12 +192,12 @@ def test_an_unknown_device_is_refused(refused: Refused, images: Path, capsys: Sa
 
 
 def test_an_unknown_model_is_refused_with_the_nearest_known_one(refused: Refused, images: Path) -> None:
-    said = refused("--ct", images / "ct.nrrd", "--model", "hnseg-fantom")
-    assert said == "There is no model 'hnseg-fantom'; did you mean 'hnseg-phantom'?"
+    said = refused("--ct", images / "ct.nrrd", "--model", "hnseg-bas")
+    assert said == "There is no model 'hnseg-bas'; did you mean 'hnseg-base'?"
 
 
 def broken(models: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(models / "hnseg-phantom", tmp_path / "broken"))
+    return Path(shutil.copytree(models / "hnseg-base", tmp_path / "broken"))
 
 
 def test_a_model_with_altered_weights_is_refused(refused: Refused, models: Path, images: Path, tmp_path: Path) -> None:

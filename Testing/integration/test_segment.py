@@ -38,7 +38,7 @@ def test_every_door_gives_the_same_voxels(images: Path, ct: Volume, mr: Volume, 
     import SimpleITK as sitk
 
     asked = request(images, tmp_path / "job.nrrd")
-    python = segment(ct, mr, bundle=open_bundle("hnseg-phantom"), ct_to_mr=sitk.Euler3DTransform()).labels
+    python = segment(ct, mr, bundle=open_bundle("hnseg-base"), ct_to_mr=sitk.Euler3DTransform()).labels
     run_segment(asked)
     with Worker() as worker:
         worker.run(request(images, tmp_path / "worker.nrrd"))
@@ -76,7 +76,7 @@ def test_the_run_report_says_what_was_done(images: Path, ct: Volume, tmp_path: P
     record = read_record(tmp_path / "run.json")
     assert record == outcome.record
     assert (record.schema, record.notice, record.device) == (SCHEMA, RESEARCH_USE, "cpu")
-    assert record.model.name == "hnseg-phantom"
+    assert record.model.name == "hnseg-base"
     assert len(record.model.sha256) == 64
     assert record.inputs["ct"].size_ijk == (40, 44, 36)
     assert set(record.inputs) == {"ct", "mr"}

@@ -38,7 +38,7 @@ from hnseg.reporting.record import (
 )
 from hnseg.version import __version__
 
-DEFAULT_MODEL = "hnseg-phantom"
+DEFAULT_MODEL = "hnseg-base"
 """The model that ships."""
 
 OnProgress = Callable[[float, str], None]
