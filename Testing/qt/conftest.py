@@ -3,11 +3,16 @@
 import importlib.util
 import os
 import sys
+import time
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import slicer
+
+from hnseg.jobs.client import Worker
+from HNSegLib.desk import WorkerDesk
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 from PySide6 import QtWidgets
@@ -51,13 +56,68 @@ def desktop(application, stand_ins, scene, monkeypatch):
     effects.AbstractScriptedSegmentEditorEffect = stand_ins.AbstractScriptedSegmentEditorEffect
     monkeypatch.setitem(sys.modules, "SegmentEditorEffects", effects)
     monkeypatch.setitem(sys.modules, "qt", stand_ins.qt_module())
+    monkeypatch.setitem(sys.modules, "slicer.ScriptedLoadableModule", stand_ins.scripted_loadable_module(scene))
     monkeypatch.setattr(slicer, "mrmlScene", scene, raising=False)
     monkeypatch.setattr(slicer.util, "loadUI", stand_ins.load_ui)
     monkeypatch.setattr(slicer.util, "childWidgetVariables", stand_ins.child_widget_variables)
     return slicer
 
 
+@pytest.fixture(scope="session")
+def worker_desk():
+    """A real worker process, with a script that stands in for the network."""
+    script = Path(__file__).parents[1] / "mrml" / "stand_ins" / "segment_worker.py"
+    desk = WorkerDesk(lambda: Worker(command=(sys.executable, str(script))))
+    yield desk
+    desk.close()
+
+
 @pytest.fixture
-def segment_worker():
-    """The scripted worker that stands in for the network."""
-    return Path(__file__).parents[1] / "mrml" / "stand_ins" / "segment_worker.py"
+def desk(worker_desk, monkeypatch):
+    monkeypatch.setattr("HNSegLib.desk.shared_desk", lambda: worker_desk)
+    return worker_desk
+
+
+@pytest.fixture
+def complete(monkeypatch):
+    """Nothing is missing, whatever this environment holds."""
+    from HNSegLib import setting_up
+
+    monkeypatch.setattr(setting_up, "missing", lambda: ())
+
+
+@pytest.fixture
+def ct(scene):
+    """Organ n as n voxels of value 10 n: what the scripted worker turns into labels."""
+    from hnseg.image.grid import Grid
+    from hnseg.image.volume import Volume
+    from hnseg.organs import ORGANS
+    from HNSegLib.volumes import add_volume
+
+    array = np.zeros((6, 35, 40), np.int16)
+    for organ in ORGANS:
+        array[3, organ.label + 1, 4 : 4 + organ.label] = organ.label * 10
+    return add_volume(scene, Volume(array, Grid((40, 35, 6), (1, 2, 3), (5, 6, 7))), "Planning CT")
+
+
+@pytest.fixture
+def mr(scene):
+    from hnseg.image.grid import Grid
+    from hnseg.image.volume import Volume
+    from HNSegLib.volumes import add_volume
+
+    return add_volume(scene, Volume(np.ones((4, 4, 4), np.float32), Grid((4, 4, 4))), "T1")
+
+
+@pytest.fixture
+def process(application):
+    """Let the event loop run until something holds."""
+
+    def wait(until, seconds=60):
+        deadline = time.monotonic() + seconds
+        while not until():
+            assert time.monotonic() < deadline
+            application.processEvents()
+            time.sleep(0.005)
+
+    return wait

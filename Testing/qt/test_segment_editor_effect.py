@@ -1,15 +1,10 @@
 """The effect's widgets in real Qt: what Slicer calls, what a user clicks. Slicer's desktop parts are stand-ins."""
 
 import importlib.util
-import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from hnseg.image.grid import Grid
-from hnseg.image.volume import Volume
 from hnseg.organs import ORGANS
 from hnseg.version import RESEARCH_USE
 from HNSegLib import setting_up
@@ -34,45 +29,11 @@ def effect_module(desktop):
 
 
 @pytest.fixture
-def desk(segment_worker, monkeypatch):
-    from hnseg.jobs.client import Worker
-    from HNSegLib import desk
-
-    made = desk.WorkerDesk(lambda: Worker(command=(sys.executable, str(segment_worker))))
-    monkeypatch.setattr(desk, "shared_desk", lambda: made)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def complete(effect_module, monkeypatch):
-    """Nothing is missing, whatever this environment holds."""
-    monkeypatch.setattr(setting_up, "missing", lambda: ())
-
-
-@pytest.fixture
 def adaptor(effect_module, stand_ins, scene):
     adaptor = stand_ins.ScriptedEffect(scene)
     adaptor.setPythonSource(effect_module.SegmentEditorEffect)
     yield adaptor
     adaptor.effect.cleanup()
-
-
-@pytest.fixture
-def ct(scene):
-    from HNSegLib.volumes import add_volume
-
-    array = np.zeros((6, 35, 40), np.int16)
-    for organ in ORGANS:
-        array[3, organ.label + 1, 4 : 4 + organ.label] = organ.label * 10
-    return add_volume(scene, Volume(array, Grid((40, 35, 6), (1, 2, 3), (5, 6, 7))), "Planning CT")
-
-
-@pytest.fixture
-def mr(scene):
-    from HNSegLib.volumes import add_volume
-
-    return add_volume(scene, Volume(np.ones((4, 4, 4), np.float32), Grid((4, 4, 4))), "T1")
 
 
 @pytest.fixture
@@ -92,14 +53,6 @@ def ready(adaptor, complete, ct, segmentation):
 def click(widget):
     assert widget.wrapped.isEnabled()
     widget.wrapped.click()
-
-
-def process(application, until, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < deadline
-        application.processEvents()
-        time.sleep(0.005)
 
 
 def names_of(segmentation):
@@ -187,14 +140,12 @@ def test_models_are_listed_by_name(adaptor, complete, monkeypatch, effect_module
     assert adaptor.parameter("Model") == "hnseg-phantom"
 
 
-def test_apply_gives_thirty_segments_without_blocking_and_one_undo_takes_them_away(
-    ready, desk, application, segmentation
-):
+def test_apply_gives_thirty_segments_without_blocking_and_one_undo_takes_them_away(ready, desk, process, segmentation):
     ui = ready.effect.panel.ui
     click(ui.applyButton)
     assert not ui.applyButton.enabled
     assert ui.cancelButton.enabled
-    process(application, lambda: not ready.effect.panel.logic.busy)
+    process(lambda: not ready.effect.panel.logic.busy)
     assert names_of(segmentation) == [organ.name for organ in ORGANS]
     assert ui.statusLabel.text.startswith("30 organs written")
     assert "Look at Parotid_L" in ui.detailsText.plainText
@@ -205,32 +156,32 @@ def test_apply_gives_thirty_segments_without_blocking_and_one_undo_takes_them_aw
     assert names_of(segmentation) == []
 
 
-def test_cancel_stops_the_job_and_changes_nothing(ready, desk, application, segmentation):
+def test_cancel_stops_the_job_and_changes_nothing(ready, desk, process, segmentation):
     ready.setParameter("Model", "slow")
     ui = ready.effect.panel.ui
     click(ui.applyButton)
-    process(application, lambda: ui.progressBar.value == 250)
+    process(lambda: ui.progressBar.value == 250)
     click(ui.cancelButton)
     assert ui.statusLabel.text == "Cancelled; nothing was changed."
     assert not ui.cancelButton.enabled
-    application.processEvents()
+    process(lambda: not ready.effect.panel.timer.active)
     assert names_of(segmentation) == []
 
 
-def test_a_failure_is_shown_as_its_sentence(ready, desk, application):
+def test_a_failure_is_shown_as_its_sentence(ready, desk, process):
     ready.setParameter("Model", "refuses")
     click(ready.effect.panel.ui.applyButton)
-    process(application, lambda: not ready.effect.panel.logic.busy)
+    process(lambda: not ready.effect.panel.logic.busy)
     assert "is not a CT" in ready.effect.panel.ui.statusLabel.text
 
 
-def test_the_result_waits_while_the_user_works_with_another_effect(ready, desk, application, segmentation):
+def test_the_result_waits_while_the_user_works_with_another_effect(ready, desk, process, segmentation):
     click(ready.effect.panel.ui.applyButton)
     ready.deactivate()
-    process(application, lambda: ready.effect.panel.ui.statusLabel.text.startswith("Done; come back"))
+    process(lambda: ready.effect.panel.ui.statusLabel.text.startswith("Done; come back"))
     assert names_of(segmentation) == []
     ready.activate()
-    process(application, lambda: not ready.effect.panel.logic.busy)
+    process(lambda: not ready.effect.panel.logic.busy)
     assert len(names_of(segmentation)) == 30
 
 
@@ -264,7 +215,7 @@ def test_after_installing_the_panel_is_gone_and_apply_is_on(ready, effect_module
     assert ready.effect.panel.ui.applyButton.enabled
 
 
-def test_cleanup_lets_go_of_every_connection_and_of_the_job(ready, desk, application):
+def test_cleanup_lets_go_of_every_connection_and_of_the_job(ready, desk, process):
     ready.setParameter("Model", "slow")
     click(ready.effect.panel.ui.applyButton)
     apply_button, timer = ready.effect.panel.ui.applyButton, ready.effect.panel.timer

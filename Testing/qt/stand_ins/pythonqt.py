@@ -5,6 +5,7 @@ widgets and its effect adaptor (C++ of the desktop application) are imitated; MR
 """
 
 import types
+import unittest
 
 import slicer
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
@@ -75,9 +76,18 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
             self.currentNodeChanged.emit(node)
 
 
+class ctkCollapsibleButton(QtWidgets.QFrame):
+    """STAND-IN: a frame; its text becomes a dynamic property."""
+
+
+class qMRMLWidget(QtWidgets.QWidget):
+    """STAND-IN: a plain widget."""
+
+
 def load_ui(path):
     loader = QtUiTools.QUiLoader()
-    loader.registerCustomWidget(qMRMLNodeComboBox)
+    for widget_class in (qMRMLNodeComboBox, ctkCollapsibleButton, qMRMLWidget):
+        loader.registerCustomWidget(widget_class)
     file = QtCore.QFile(path)
     assert file.open(QtCore.QFile.OpenModeFlag.ReadOnly), path
     widget = loader.load(file)
@@ -93,6 +103,7 @@ def child_widget_variables(panel):
 def qt_module():
     module = types.ModuleType("qt")
     module.Qt, module.QIcon = QtCore.Qt, QtGui.QIcon
+    module.QTableWidgetItem, module.QFileDialog = QtWidgets.QTableWidgetItem, QtWidgets.QFileDialog
     module.QTimer = lambda: PythonQt(QtCore.QTimer())
     module.QApplication = QtWidgets.QApplication
     return module
@@ -174,3 +185,38 @@ class ScriptedEffect:
         """Slicer's editor calls back at once, in the middle of a series of settings too."""
         if self.isActive:
             self.effect.updateGUIFromMRML()
+
+
+def scripted_loadable_module(scene):
+    """STAND-IN for slicer.ScriptedLoadableModule: what the planner's module uses of it."""
+    module = types.ModuleType("slicer.ScriptedLoadableModule")
+
+    class ScriptedLoadableModule:
+        def __init__(self, parent):
+            self.parent = parent
+
+    class ScriptedLoadableModuleLogic:
+        def getParameterNode(self):
+            node = scene.GetFirstNodeByClass("vtkMRMLScriptedModuleNode")
+            return node or scene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
+
+    class ScriptedLoadableModuleWidget:
+        folder = ""
+
+        def __init__(self, parent=None):
+            self.parent = parent
+
+        def setup(self):
+            self.frame = QtWidgets.QWidget()
+            self.layout = PythonQt(QtWidgets.QVBoxLayout(self.frame))
+
+        def resourcePath(self, name):
+            return f"{self.folder}/Resources/{name}"
+
+    class ScriptedLoadableModuleTest(unittest.TestCase):
+        pass
+
+    for one in (ScriptedLoadableModule, ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget,
+                ScriptedLoadableModuleTest):  # fmt: skip
+        setattr(module, one.__name__, one)
+    return module

@@ -1,0 +1,178 @@
+"""The planner's module in real Qt and real MRML; Slicer's desktop parts are stand-ins."""
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hnseg.image.segmentation import read_segmentation
+from hnseg.organs import ORGANS
+from hnseg.version import RESEARCH_USE
+
+pytest.importorskip(
+    "PySide6.QtWidgets",
+    exc_type=ImportError,
+    reason="PySide6 does not load: apt-get install libgl1 libegl1 libxkbcommon0 libfontconfig1 libdbus-1-3",
+)
+
+FOLDER = Path(__file__).parents[2] / "HNSegExtension" / "HNSeg"
+
+
+@pytest.fixture
+def module(desktop):
+    spec = importlib.util.spec_from_file_location("HNSeg", FOLDER / "HNSeg.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def widget(module, complete):
+    widget = module.HNSegWidget(SimpleNamespace(isEntered=True))
+    widget.folder = FOLDER
+    widget.setup()
+    widget.enter()
+    yield widget
+    widget.cleanup()
+
+
+@pytest.fixture
+def segmented(widget, desk, ct, process):
+    """Thirty organs, from a click on Apply."""
+    widget.ui.ctSelector.setCurrentNode(ct)
+    widget.panel.ui.applyButton.wrapped.click()
+    process(lambda: not widget.panel.busy)
+    process(lambda: widget.ui.reviewTable.rowCount == 30)
+    return widget
+
+
+def cell(widget, row, column):
+    return widget.ui.reviewTable.wrapped.item(row, column).text()
+
+
+def row_of(widget, name):
+    return next(row for row in range(30) if cell(widget, row, 0) == name)
+
+
+def choose(widget, *names):
+    table = widget.ui.reviewTable.wrapped
+    table.clearSelection()
+    table.setSelectionMode(table.SelectionMode.MultiSelection)
+    for name in names:
+        table.selectRow(row_of(widget, name))
+
+
+def test_the_module_opens_with_the_research_sentence_and_nothing_to_review(widget):
+    assert RESEARCH_USE in widget.panel.ui.researchUseLabel.text
+    assert widget.ui.reviewLabel.text == "There is nothing to review yet."
+    assert not widget.panel.ui.applyButton.enabled
+    assert not widget.ui.segNrrdButton.enabled
+
+
+def test_apply_makes_a_segmentation_of_thirty_organs_and_shows_them(segmented, ct, scene):
+    node = segmented.host.segmentation()
+    assert node.GetName() == "Planning CT organs"
+    assert segmented.ui.segmentationSelector.currentNode() is node
+    assert [cell(segmented, row, 0) for row in range(30)] == [organ.name for organ in ORGANS]
+    parotid = row_of(segmented, "Parotid_L")
+    # 27 voxels of 1×2×3 mm where 10 to 56 mL are usual.
+    assert [cell(segmented, parotid, column) for column in (1, 2, 4)] == ["0.16 !", "10 – 56", "not reviewed"]
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+
+
+def test_one_undo_takes_the_result_back(segmented):
+    assert segmented.ui.undoButton.enabled
+    segmented.ui.undoButton.wrapped.click()
+    assert segmented.ui.reviewTable.rowCount == 0
+    assert not segmented.ui.undoButton.enabled
+    assert segmented.host.segmentation().GetSegmentation().GetNumberOfSegments() == 0
+
+
+def test_organs_are_marked_and_counted_and_then_survive_the_next_apply(segmented, process):
+    choose(segmented, "Lips", "Brainstem")
+    segmented.ui.completeButton.wrapped.click()
+    choose(segmented, "SpinalCord")
+    segmented.ui.flagButton.wrapped.click()
+    assert segmented.ui.reviewLabel.text.startswith("2 of 30 completed, 1 flagged")
+    assert cell(segmented, row_of(segmented, "Lips"), 4) == "completed"
+    segmented.panel.ui.applyButton.wrapped.click()
+    process(lambda: not segmented.panel.busy)
+    assert "3 kept" in segmented.panel.ui.statusLabel.text
+    choose(segmented, "Lips")
+    segmented.ui.resetButton.wrapped.click()
+    assert segmented.ui.reviewLabel.text.startswith("1 of 30 completed")
+
+
+def test_choosing_an_organ_shows_it_in_the_slice_views(segmented, scene):
+    red = scene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
+    red.SetFieldOfView(100, 100, 1)
+    choose(segmented, "SpinalCord")
+    # Organ 30: i 4…33, j 31, k 3 on a 1×2×3 mm grid at LPS (5, 6, 7): middle (23.5, 68, 16), RAS (-23.5, -68, 16).
+    matrix = red.GetSliceToRAS()
+    centre = [matrix.GetElement(axis, 3) for axis in range(3)]
+    assert centre == pytest.approx((-23.5, -68, 16), abs=3.1)
+
+
+def test_a_seg_nrrd_is_saved_where_the_user_says(segmented, tmp_path, monkeypatch, stand_ins):
+    path = tmp_path / "organs.seg.nrrd"
+    monkeypatch.setattr(stand_ins.QtWidgets.QFileDialog, "getSaveFileName", lambda *_: str(path))
+    segmented.ui.segNrrdButton.wrapped.click()
+    assert segmented.ui.exportLabel.text.startswith(f"Saved {path}. 0 of 30 completed")
+    assert len(read_segmentation(path).segments) == 30
+
+
+def test_a_refused_export_says_why(segmented, tmp_path):
+    (tmp_path / "nothing").mkdir()
+    segmented.saveRtstruct(tmp_path / "nothing", tmp_path / "RT.dcm")
+    assert segmented.ui.exportLabel.text
+    assert "Saved" not in segmented.ui.exportLabel.text
+    assert not (tmp_path / "RT.dcm").exists()
+
+
+def test_a_cancelled_file_dialog_saves_nothing(segmented, monkeypatch, stand_ins):
+    monkeypatch.setattr(stand_ins.QtWidgets.QFileDialog, "getSaveFileName", lambda *_: "")
+    segmented.ui.segNrrdButton.wrapped.click()
+    assert segmented.ui.exportLabel.text == ""
+
+
+def test_the_result_waits_while_the_user_is_in_another_module(widget, desk, ct, process):
+    widget.ui.ctSelector.setCurrentNode(ct)
+    widget.panel.ui.applyButton.wrapped.click()
+    widget.exit()
+    process(lambda: widget.panel.ui.statusLabel.text.startswith("Done; come back"))
+    assert widget.panel.busy
+    widget.enter()
+    process(lambda: not widget.panel.busy)
+    assert widget.ui.reviewTable.rowCount == 30
+
+
+def test_choices_and_nodes_are_there_again_when_the_user_comes_back(widget, ct, mr):
+    widget.ui.ctSelector.setCurrentNode(ct)
+    widget.panel.ui.mrSelector.setCurrentNode(mr)
+    widget.panel.ui.deviceComboBox.setCurrentIndex(1)
+    widget.exit()
+    widget.enter()
+    assert widget.ui.ctSelector.currentNode() is ct
+    assert widget.panel.ui.mrSelector.currentNode() is mr
+    assert widget.panel.ui.deviceComboBox.currentText == "cpu"
+
+
+def test_closing_the_scene_stops_the_job_and_begins_anew(widget, desk, ct, scene, process):
+    widget.ui.ctSelector.setCurrentNode(ct)
+    widget.host.setParameter("Model", "slow")
+    widget.panel.ui.applyButton.wrapped.click()
+    scene.Clear(False)
+    process(lambda: not widget.panel.timer.active)
+    assert not widget.panel.busy
+    assert widget.host.ct() is None
+    assert widget.ui.reviewTable.rowCount == 0
+
+
+def test_every_widget_that_the_code_names_is_in_the_ui_file(module):
+    import re
+
+    named = set(re.findall(r"\bui\.(\w+)", (FOLDER / "HNSeg.py").read_text()))
+    panel = (FOLDER.parent / "HNSegLib" / "SegmentationPanel.ui").read_text()
+    known = set(re.findall(r'name="(\w+)"', (FOLDER / "Resources" / "UI" / "HNSeg.ui").read_text() + panel))
+    assert named <= known
