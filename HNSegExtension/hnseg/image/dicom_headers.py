@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from hnseg.errors import DicomSeriesError, UnreadableFile
 from hnseg.image.checks import FEWEST_SLICES
@@ -27,6 +27,8 @@ _TAGS = [
     "SeriesNumber", "ImageType", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
     "SamplesPerPixel", "NumberOfFrames", "RescaleType",
 ]  # fmt: skip
+# What pydicom raises on files that are damaged, besides OSError.
+_RUBBISH = (InvalidDicomError, BytesLengthException, EOFError, NotImplementedError, ValueError, TypeError, KeyError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def read_header(path: Path) -> SliceHeader | None:
             warnings.simplefilter("ignore")  # odd values are judged below
             dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
             return _header(dataset, path)
-    except (InvalidDicomError, EOFError, NotImplementedError):
+    except _RUBBISH:
         raise UnreadableFile(f"{path.name} is not a whole DICOM file; export the series again.") from None
     except OSError as error:
         raise UnreadableFile(f"Cannot open {path}: {error.strerror}; check its permissions.") from None

@@ -147,8 +147,7 @@ def read_segmentation(path: str | Path) -> Segmentation:
     path = readable_file(path)
     if path.name.lower().endswith(".nrrd"):
         image = read_sitk(path)
-        fields = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys() if key.startswith("Segment")}
-        if fields:
+        if fields := _segment_fields(image):
             return _from_slicer(image, fields, path)
     return _from_plain(read_volume(path), path)
 
@@ -163,6 +162,12 @@ def write_segmentation(segmentation: Segmentation, path: str | Path) -> None:
     with atomic_write(path) as temporary:
         fields = segmentation_fields(segmentation.segments, layers, segmentation.grid)
         write_nrrd(temporary, [layer.astype(widest, copy=False) for layer in layers], segmentation.grid, fields)
+
+
+def _segment_fields(image: sitk.Image) -> dict[str, str]:
+    keys = [key for key in image.GetMetaDataKeys() if key.isascii() and key.startswith("Segment")]
+    # SimpleITK hands bytes that are not UTF-8 on as surrogates, which no file could be written with again.
+    return {key: image.GetMetaData(key).encode(errors="surrogateescape").decode(errors="replace") for key in keys}
 
 
 def _from_slicer(image: sitk.Image, fields: Mapping[str, str], path: Path) -> Segmentation:

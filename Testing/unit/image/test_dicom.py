@@ -448,6 +448,16 @@ def test_a_slice_whose_header_is_cut_short_is_refused(tmp_path, ct):
         read_series(tmp_path, modality="CT")
 
 
+def test_rubbish_in_a_header_is_one_sentence(tmp_path, ct):
+    paths = save(datasets_of(ct), tmp_path)
+    raw = paths[3].read_bytes()
+    rows = raw.index(b"\x28\x00\x10\x00US\x02\x00")  # (0028,0010) Rows, two bytes
+    paths[3].write_bytes(raw[: rows + 6] + b"\x03\x00" + raw[rows + 8 :])
+    with pytest.raises((UnreadableFile, DicomSeriesError)) as error:
+        read_series(tmp_path, modality="CT")
+    assert "\n" not in str(error.value)
+
+
 def test_a_derived_ct_is_read_with_a_warning(tmp_path, ct):
     datasets = datasets_of(ct, description="SPR map")
     for dataset in datasets:

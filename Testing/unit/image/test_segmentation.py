@@ -284,6 +284,15 @@ def nrrd(path, fields, array=None):
     return path
 
 
+def test_a_name_that_is_not_utf_8_can_be_read_and_written_again(tmp_path):
+    path = nrrd(tmp_path / "latin.seg.nrrd", {"Segment0_ID": "a", "Segment0_Name": "Tumeur_gr?", "Segment?": "x"})
+    path.write_bytes(path.read_bytes().replace(b"?", b"\xe9"))
+    segmentation = read_segmentation(path)
+    assert segmentation.segments[0].name == "Tumeur_gr\N{REPLACEMENT CHARACTER}"
+    write_segmentation(segmentation, tmp_path / "again.seg.nrrd")
+    assert read_segmentation(tmp_path / "again.seg.nrrd").segments == segmentation.segments
+
+
 def test_a_file_of_slicer_before_shared_layers_is_read(tmp_path):
     fields = {"Segment0_ID": "Segment_1", "Segment0_Name": "Cyst", "Segment0_DefaultColor": "0.5 0 1"}
     (segment,) = read_segmentation(nrrd(tmp_path / "old.seg.nrrd", fields)).segments
