@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from hnseg.dicomrt.files import read_object
+from hnseg.dicomrt.files import read_object, tolerant
 from hnseg.errors import HNSegError, UnreadableFile, UnsupportedImage
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
@@ -23,7 +23,8 @@ def read_dose(path: str | Path) -> Volume:
     path = Path(path)
     dataset = read_object(path, kind="RTDOSE")
     try:
-        return _volume(dataset, path.name)
+        with tolerant():
+            return _volume(dataset, path.name)
     except HNSegError:
         raise
     except Exception as error:

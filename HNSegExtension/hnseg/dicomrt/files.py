@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pydicom
@@ -18,8 +21,9 @@ def read_object(path: str | Path, *, kind: str) -> Dataset:
     """The DICOM object in a file; ``UnreadableFile`` if it is missing, truncated, not DICOM or of another kind."""
     path = Path(path)
     try:
-        dataset = pydicom.dcmread(path, force=False)
-        found = str(dataset.get("Modality", "of no modality"))
+        with tolerant():
+            dataset = pydicom.dcmread(path, force=False)
+            found = str(dataset.get("Modality", "of no modality"))
     except HNSegError:
         raise
     except Exception as error:
@@ -29,6 +33,14 @@ def read_object(path: str | Path, *, kind: str) -> Dataset:
     if found != kind:
         raise UnreadableFile(f"{path.name} is {found}, not {kind}; give the {kind} file.")
     return dataset
+
+
+@contextmanager
+def tolerant() -> Iterator[None]:
+    """Without pydicom's warnings about odd values: what matters of them is judged, and said, by the caller."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def write_object(dataset: Dataset, path: str | Path, *, transfer_syntax: UID = ImplicitVRLittleEndian) -> None:

@@ -13,7 +13,7 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from hnseg.dicomrt.files import read_object
+from hnseg.dicomrt.files import read_object, tolerant
 from hnseg.dicomrt.naming import GENERATION_TAG, terminology_entry
 from hnseg.errors import UnreadableFile
 from hnseg.terminology import TERMINOLOGY_TAG
@@ -56,7 +56,8 @@ def read_rois(path: str | Path) -> StructureSet:
     """Parse an RTSTRUCT. Unusable contours are left out and named; ``UnreadableFile`` if nothing can be made of it."""
     dataset = read_object(path, kind="RTSTRUCT")
     try:
-        return _structure_set(dataset)
+        with tolerant():
+            return _structure_set(dataset)
     except Exception as error:
         raise UnreadableFile(
             f"{Path(path).name} holds values that are not DICOM ({type(error).__name__}); export it again."

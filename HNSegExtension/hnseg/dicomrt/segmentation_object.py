@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
-from hnseg.dicomrt.files import read_object, write_object
+from hnseg.dicomrt.files import read_object, tolerant, write_object
 from hnseg.dicomrt.naming import GENERATION_TAG, generation_algorithm, structure_name, terminology_entry
 from hnseg.dicomrt.provenance import MANUFACTURER, Provenance, coded
 from hnseg.dicomrt.series import Series
@@ -80,13 +79,14 @@ def build_segmentation_object(
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name="HNSeg",
-        software_versions=tuple(provenance.software),
+        software_versions=provenance.software[0],
         device_serial_number="none",
         content_label="HNSEG",
         content_description=f"{_RESEARCH}; {provenance.review}"[:64],
         series_description="HNSeg organs at risk, research use only",
     )
     empty = [segment.name for segment in segmentation.segments if segment not in present]
+    dataset.SoftwareVersions = provenance.software
     return dataset, ((f"Left out, as they are empty: {', '.join(empty)}.",) if empty else ())
 
 
@@ -99,8 +99,7 @@ def read_segmentation_object(path: str | Path, *, grid: Grid | None = None) -> S
     path = Path(path)
     read_object(path, kind="SEG")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with tolerant():
             dataset = hd.seg.segread(path)
             segments = [dataset.get_segment_description(number) for number in dataset.segment_numbers]
             named = _unique_names([str(segment.segment_label) for segment in segments])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset, dcmread
 
+from hnseg.dicomrt.files import tolerant
 from hnseg.errors import DicomSeriesError, UnreadableFile
 from hnseg.image.dicom import SeriesInfo, list_series
 from hnseg.image.dicom_headers import SliceHeader
@@ -121,7 +122,8 @@ def _pick(path: Path, preferred: Collection[str]) -> SeriesInfo:
 
 def _header(path: Path) -> Dataset:
     try:
-        return dcmread(path, stop_before_pixels=True)
+        with tolerant():
+            return dcmread(path, stop_before_pixels=True)
     except Exception as error:
         raise UnreadableFile(
             f"{path.name} is not readable as DICOM ({type(error).__name__}); fetch it again."
