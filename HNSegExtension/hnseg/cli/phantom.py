@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 _DESCRIPTION = """\
-Writes procedural head-and-neck patients: CT, T1 MR on its own far and oblique grid, 30 organ masks on the CT's grid, and
-the true CT-to-MR transform. No patient's data is in them.
+Writes procedural head-and-neck patients: CT, T1 MR on its own far and oblique grid, 30 organ masks on the CT's grid,
+and the true CT-to-MR transform. No patient's data is in them.
 """
 _EPILOG = """\
 layout:
