@@ -56,7 +56,7 @@ def review_organs(
 def _why_absent(organ: Organ, unseen: Mapping[str, str]) -> str:
     if organ.name in unseen:
         return f"The scan ends {unseen[organ.name]} the {organ.english}, so there is nothing to find."
-    return f"The {organ.english} was not found; look whether the scan shows it."
+    return f"Nothing was found of the {organ.english}; look whether the scan shows it."
 
 
 def _finding(
