@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
 
-from hnseg.dicomrt.provenance import Provenance
-from hnseg.dicomrt.series import open_series
-from hnseg.dicomrt.structure_set import StructureSetOptions, Written, write_structure_set
 from hnseg.errors import GeometryMismatch, InputError, OutputError
 from hnseg.image.files import atomic_write
 from hnseg.image.segmentation import Segmentation, read_segmentation
 from HNSegLib.merging import Status
 from HNSegLib.segments import MODEL_TAG, existing_segments, tag_of
 from HNSegLib.volumes import matrix_between
+
+if TYPE_CHECKING:
+    from hnseg.dicomrt.structure_set import Written
 
 _EDITED = (Status.IN_PROGRESS, Status.COMPLETED, Status.FLAGGED)
 
@@ -45,6 +45,10 @@ def write_rtstruct(segmentation_node: slicer.vtkMRMLSegmentationNode, series_fol
 
     What a person edited or approved is written as SEMIAUTOMATIC. Raises ``HNSegError`` in one sentence.
     """
+    from hnseg.dicomrt.provenance import Provenance  # pydicom is needed here alone
+    from hnseg.dicomrt.series import open_series
+    from hnseg.dicomrt.structure_set import StructureSetOptions, write_structure_set
+
     segmentation = _engine_segmentation(segmentation_node)
     segments = segmentation_node.GetSegmentation()
     existing = existing_segments(segmentation_node)

@@ -79,8 +79,8 @@ def plan_merge(
         if reason:
             kept.append(Kept(organ, reason))
         else:
-            named_first = sorted(found, key=lambda segment, name=organ.name: segment.name != name)
-            writes.append((organ, named_first[0].id if found else None))
+            named = [segment for segment in found if segment.name == organ.name]
+            writes.append((organ, (named or found)[0].id if found else None))
     return Plan(tuple(writes), tuple(kept))
 
 
