@@ -39,7 +39,8 @@ _LOST_MM = 100.0
 class Quality:
     """What the images say about a pose. All but the last go into ``score``, 0 (refused) to 1 (accepted).
 
-    ``data``: share of the MR's grid that is no padding. ``overlap``: share of that which lies in the CT's field of view.
+    ``data``: share of the MR's grid that is no padding. ``overlap``: share of that which lies in the CT's field of
+    view.
     ``extent_mm``: the thinnest side of what both show. ``information``: mutual information of the
     voxels 1 cm and more under the skin, nats per voxel. ``gain``: share of it that is lost, on average, 15 mm away
     along ±x, ±y, ±z. ``edges``: mean cos² between the gradients of CT and MR under the skin; 1/3 by chance. ``steady``:
@@ -152,7 +153,7 @@ def measure(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Within:
-    """The information of the MR's samples inside the body; what share of all the CT shows, and that part's thinnest side."""
+    """The information of the MR's samples inside the body; what share of all the CT shows; that part's thinnest side."""
 
     information: Information
     overlap: float
