@@ -153,7 +153,7 @@ def measure(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Within:
-    """The information of the MR's samples inside the body; what share of all the CT shows; that part's thinnest side."""
+    """The information of the MR's samples inside the body; the share that the CT shows; that part's thinnest side."""
 
     information: Information
     overlap: float
