@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -146,7 +147,6 @@ def test_a_nifti_whose_checksum_is_wrong_is_refused(oblique, tmp_path):
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_nifti_in_either_byte_order_is_read(oblique, tmp_path, order):
-    nibabel = pytest.importorskip("nibabel")
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ oblique.grid.ijk_to_lps
     header = nibabel.Nifti1Header(endianness=order)
     header.set_data_dtype(np.dtype(np.int16).newbyteorder(order))
@@ -192,7 +192,6 @@ def test_complex_numbers_are_refused(tmp_path):
 
 
 def test_sheared_nifti_axes_are_refused_by_name(tmp_path):
-    nibabel = pytest.importorskip("nibabel")
     sheared = np.array([[2, 0.5, 0, 0], [0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1.0]])
     picture = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), sheared)
     picture.set_qform(None, 0)
@@ -203,7 +202,6 @@ def test_sheared_nifti_axes_are_refused_by_name(tmp_path):
 
 
 def test_an_image_that_leaves_open_which_way_is_left_is_read_with_a_note(tmp_path):
-    nibabel = pytest.importorskip("nibabel")
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), None), tmp_path / "lost.nii.gz")
     (tmp_path / "lost.nrrd").write_bytes(
         b"NRRD0001\ntype: uint8\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n\n" + bytes(8)
