@@ -130,7 +130,7 @@ def _show_mr(mr: Volume, grid: Grid, ct_to_mr: sitk.Transform | None) -> tuple[G
     valid = values > _OUTSIDE
     inside = values[valid]
     limits = (float(np.percentile(inside, 1)), float(np.percentile(inside, 99.5))) if inside.size else (0.0, 1.0)
-    return np.where(valid, window(values, limits), 0).astype(np.uint8), valid
+    return window(np.where(valid, values, limits[0]), limits), valid
 
 
 def _nearest(labels: Volume, grid: Grid) -> NDArray[np.uint8]:
