@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,16 +50,17 @@ def write_cohort(
         raise ConfigError(f"A cohort needs at least 1 case and a size of {', '.join(SIZES)}, got {cases} and {size!r}.")
     _claim_folder(folder, {"seed": seed, "size": size, "options": asdict(options)})
     for n in range(1, cases + 1):
-        target = folder / case_name(n)
-        share = (n - 1) / cases
-        if not target.is_dir():
-            on_progress(share, f"Rendering {target.name}, {n} of {cases}")
-            case = render(patient_of_case(seed, n, options), size=size, threads=threads)
-            on_progress(share + 0.5 / cases, f"Writing {target.name}, {n} of {cases}")
-            _write_case(case, target, threads)
-    _write_tables(folder, seed, cases, options)
+        if not (folder / case_name(n)).is_dir():
+            say = partial(_say_of_case, on_progress, n, cases)
+            _make_case(patient_of_case(seed, n, options), folder / case_name(n), size, threads, say)
+    _write_tables(folder, seed, max(cases, _cases_in(folder)))
     on_progress(1.0, f"Wrote {cases} case{'s' * (cases > 1)}")
     return tuple(folder / case_name(n) for n in range(1, cases + 1))
+
+
+def _cases_in(folder: Path) -> int:
+    """The highest number of a case in the folder, 0 where there are none."""
+    return max((int(path.name[5:]) for path in folder.glob("case_*") if path.name[5:].isdecimal()), default=0)
 
 
 def case_name(number: int) -> str:
@@ -71,6 +73,19 @@ def patient_of_case(seed: int, number: int, options: PhantomOptions) -> Patient:
     if number == ODD_CASE:
         options = replace(options, missing=(*options.missing, "OpticChiasm"))
     return draw_patient(np.random.default_rng([seed, number]), options)
+
+
+def _say_of_case(on_progress: OnProgress, number: int, cases: int, fraction: float, text: str) -> None:
+    on_progress((number - 1 + fraction) / cases, f"{text} of {case_name(number)} ({number} of {cases})")
+
+
+def _make_case(patient: Patient, target: Path, size: Size, threads: int, say: OnProgress) -> None:
+    def while_painting(fraction: float, text: str) -> None:
+        say(0.7 * fraction, text)
+
+    case = render(patient, size=size, threads=threads, on_progress=while_painting)
+    say(0.7, "Writing the files")
+    _write_case(case, target, threads)
 
 
 def _claim_folder(folder: Path, record: dict[str, object]) -> None:
@@ -124,9 +139,9 @@ def _write_files(case: PhantomCase, folder: Path, name: str, threads: int) -> No
             pass
 
 
-def _write_tables(folder: Path, seed: int, cases: int, options: PhantomOptions) -> None:
+def _write_tables(folder: Path, seed: int, cases: int) -> None:
     header = ";".join(["case", *(organ.name for organ in ORGANS)])
-    rows = [quality_row(n, patient_of_case(seed, n, options)) for n in range(1, cases + 1)]
+    rows = [quality_row(n, _organs_in(folder / case_name(n))) for n in range(1, cases + 1)]
     with atomic_write(folder / "OAR_data.csv") as temporary:
         temporary.write_text("\n".join([header, *rows]) + "\n")
     people = [_person_row(seed, n) for n in range(1, cases + 1)]
@@ -134,13 +149,18 @@ def _write_tables(folder: Path, seed: int, cases: int, options: PhantomOptions) 
         temporary.write_text("\n".join(["case;sex;age", *people]) + "\n")
 
 
-def quality_row(number: int, patient: Patient) -> str:
-    """1 good, 0.5 doubtful, 0 missing, as in HaN-Seg."""
+def quality_row(number: int, present: Container[str]) -> str:
+    """A row of ``OAR_data.csv``: 1 good, 0.5 doubtful, 0 missing, as in HaN-Seg."""
     marks = [
-        "0" if o.name in patient.options.missing else "0.5" if number == ODD_CASE and o.name in _HALF_GOOD else "1"
-        for o in ORGANS
+        "0" if organ.name not in present else "0.5" if number == ODD_CASE and organ.name in _HALF_GOOD else "1"
+        for organ in ORGANS
     ]
     return ";".join([case_name(number), *marks])
+
+
+def _organs_in(folder: Path) -> set[str]:
+    """The organs that the case has masks of."""
+    return {organ.name for organ in ORGANS if (folder / f"{folder.name}_OAR_{organ.name}.seg.nrrd").exists()}
 
 
 def _person_row(seed: int, number: int) -> str:

@@ -74,6 +74,10 @@ class Painter:
     def _skin_at_nodes(self) -> NDArray[np.bool_]:
         return np.asarray(self.lattice.at_nodes(self.anatomy.skin.sdf) < REACH_MM)
 
+    def prepare(self) -> None:
+        """Work out once what all slabs share, before threads start to ask for it."""
+        _ = self.boxes, self._skin_at_nodes
+
     def slabs(self, multiple: int = 1) -> Sequence[tuple[int, int]]:
         """Ranges of slices, in order, each of a bounded number of voxels and of ``multiple`` slices (but the last)."""
         nk, nj, ni = self.grid.shape_kji

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -66,6 +66,13 @@ class _Masks(Mapping[str, Volume]):
         return len(self._names)
 
 
+OnProgress = Callable[[float, str], None]
+
+
+def _ignore(fraction: float, text: str) -> None:
+    """Progress that nobody wants to see."""
+
+
 def render(
     patient: Patient,
     *,
@@ -75,6 +82,7 @@ def render(
     ct_grid: Grid | None = None,
     mr_grid: Grid | None = None,
     threads: int = 1,
+    on_progress: OnProgress = _ignore,
 ) -> PhantomCase:
     """CT (int16 HU), MR (int16; None if the options say so), labels (uint8) and the true transform.
 
@@ -82,14 +90,18 @@ def render(
     or are given. The same patient and grids give the same voxels, whatever ``threads``.
     """
     ct_grid = ct_grid or ct_grid_of(patient, size, ct_spacing_mm)
-    ct, labels = render_ct(patient, ct_grid, threads=threads)
+    mr_grid = mr_grid or mr_grid_of(patient, size, mr_spacing_mm)
+    share = ct_grid.voxels / (ct_grid.voxels + mr_grid.voxels) if patient.options.mr else 1.0
+    ct, labels = render_ct(patient, ct_grid, threads=threads, on_progress=_part(on_progress, 0.0, share))
     mr = None
     if patient.options.mr:
-        mr = render_mr(patient, mr_grid or mr_grid_of(patient, size, mr_spacing_mm), threads=threads)
+        mr = render_mr(patient, mr_grid, threads=threads, on_progress=_part(on_progress, share, 1.0))
     return PhantomCase(patient, ct, mr, labels, CtToMr(patient).transform)
 
 
-def render_ct(patient: Patient, grid: Grid, *, threads: int = 1) -> tuple[Volume, Volume]:
+def render_ct(
+    patient: Patient, grid: Grid, *, threads: int = 1, on_progress: OnProgress = _ignore
+) -> tuple[Volume, Volume]:
     """CT in int16 HU and labels on an axis-aligned grid."""
     painter = _painter(patient, grid, "ct", ct_palette(patient))
     scanner = CtScanner(patient, painter)
@@ -98,11 +110,11 @@ def render_ct(patient: Patient, grid: Grid, *, threads: int = 1) -> tuple[Volume
     def work(span: tuple[int, int]) -> None:
         ct[slice(*span)], labels[slice(*span)] = scanner.slices(*span)
 
-    _each(work, painter.slabs(), threads)
+    _each_slab(painter, work, painter.slabs(), threads, _say(on_progress, "Painting the CT"))
     return Volume(ct, grid), Volume(labels, grid)
 
 
-def render_mr(patient: Patient, grid: Grid, *, threads: int = 1) -> Volume:
+def render_mr(patient: Patient, grid: Grid, *, threads: int = 1, on_progress: OnProgress = _ignore) -> Volume:
     """T1-weighted MR in int16 on a grid of the MR's world."""
     parts = subslices(grid)
     painter = _painter(patient, split_slices(grid, parts), "mr", mr_palette(patient))
@@ -113,7 +125,7 @@ def render_mr(patient: Patient, grid: Grid, *, threads: int = 1) -> Volume:
         start, stop = (k // parts for k in span)
         mr[start:stop] = scanner.slices(start, stop)
 
-    _each(work, painter.slabs(parts), threads)
+    _each_slab(painter, work, painter.slabs(parts), threads, _say(on_progress, "Painting the MR"))
     return Volume(mr, grid)
 
 
@@ -125,7 +137,7 @@ def labels_on(patient: Patient, grid: Grid, *, frame: Frame = "ct", threads: int
     def work(span: tuple[int, int]) -> None:
         labels[slice(*span)] = painter.paint(*span)[1]
 
-    _each(work, painter.slabs(), threads)
+    _each_slab(painter, work, painter.slabs(), threads, lambda fraction: None)
     return Volume(labels, grid)
 
 
@@ -177,15 +189,26 @@ def _painter(patient: Patient, grid: Grid, frame: Frame, palette: Any) -> Painte
     )
 
 
-def _each(work: Any, spans: Any, threads: int) -> None:
+def _each_slab(
+    painter: Painter,
+    work: Callable[[tuple[int, int]], None],
+    spans: Sequence[tuple[int, int]],
+    threads: int,
+    on_done: Callable[[float], None],
+) -> None:
     """Every slab by ``threads`` threads (numpy lets them run side by side); the first error is raised."""
-    if threads <= 1:
-        for span in spans:
-            work(span)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(work, spans):
-            pass
+    painter.prepare()
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        for n, _ in enumerate(pool.map(work, spans) if threads > 1 else map(work, spans)):
+            on_done((n + 1) / len(spans))
+
+
+def _part(on_progress: OnProgress, start: float, stop: float) -> OnProgress:
+    return lambda fraction, text: on_progress(start + (stop - start) * fraction, text)
+
+
+def _say(on_progress: OnProgress, text: str) -> Callable[[float], None]:
+    return lambda fraction: on_progress(fraction, text)
 
 
 def _check_size(size: str) -> None:
