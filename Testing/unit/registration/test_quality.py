@@ -10,7 +10,16 @@ from hnseg.registration.poses import HALF_TURNS, inverse, moved, pose, to_transf
 from hnseg.registration.quality import RULES, Quality, assess, judge, measure, score
 
 SURE = Quality(
-    overlap=0.9, information=0.3, gain=0.7, edges=0.7, steady=0.9, drift_mm=0.2, side_margin=0.2, turn_degrees=178.0
+    data=1.0,
+    overlap=0.9,
+    extent_mm=140.0,
+    information=0.3,
+    gain=0.7,
+    edges=0.7,
+    steady=0.9,
+    drift_mm=0.2,
+    side_margin=0.2,
+    turn_degrees=178.0,
 )
 
 

@@ -16,7 +16,7 @@ from hnseg.registration import Quality, Registration
 from hnseg.registration.poses import from_transform, pose, rotation, to_transform
 
 TRUTH = pose(rotation((3, -2, 178)), (1100, -20, 7))
-QUALITY = Quality(0.9, 0.3, 0.7, 0.7, 0.9, 0.2, 0.2, 1.0, 178.0)
+QUALITY = Quality(1.0, 0.9, 140.0, 0.3, 0.7, 0.7, 0.9, 0.2, 0.2, 1.0, 178.0)
 
 
 @pytest.fixture
