@@ -121,12 +121,19 @@ def voxel_surface_distances(
     Boundary voxels are those with a face neighbour outside (MONAI, SimpleITK, MedPy). Kept to compare with figures
     computed that way; HD95 of HNSeg is ``hd95``. inf where the other mask is empty.
     """
-    edges = [mask & ~ndimage.binary_erosion(mask) for mask in (prediction, reference)]
+    box = _box(prediction | reference)
+    edges = [mask[box] & ~ndimage.binary_erosion(mask[box]) for mask in (prediction, reference)]
     fields = [
         ndimage.distance_transform_edt(~edge, sampling=spacing_mm[::-1]) if edge.any() else np.full(edge.shape, np.inf)
         for edge in edges
     ]
     return fields[1][edges[0]], fields[0][edges[1]]
+
+
+def _box(mask: Mask) -> tuple[slice, ...]:
+    """The box around the mask; outside it no boundary lies and no distance is asked for."""
+    found = ndimage.find_objects(mask.view(np.uint8))
+    return found[0] if found else (slice(0, 1),) * mask.ndim
 
 
 def _percentile(distances_mm: NDArray[np.float64], areas: NDArray[np.float64], percentile: float) -> float:
