@@ -124,7 +124,8 @@ def test_a_cancelled_job_leaves_nothing_new_and_keeps_what_was_there(images: Pat
 
 
 SLOWLY = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit it ignored
 import hnseg.jobs.segment as job
 real = job.segment
 def slow(*args, on_progress, **kwargs):
