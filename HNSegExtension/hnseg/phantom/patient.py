@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import numpy as np
 
@@ -79,10 +78,10 @@ def average_patient() -> Patient:
     return Patient(
         seed=0,
         options=PhantomOptions(variation=0, deformation=False, far_origin=False),
-        target_ml=MappingProxyType({organ.name: organ.typical_ml for organ in ORGANS}),
-        offset_mm=MappingProxyType({organ.name: _STILL for organ in ORGANS}),
-        hu=MappingProxyType({tissue.name: tissue.hu for tissue in TISSUES.values()}),
-        t1=MappingProxyType({tissue.name: tissue.t1 for tissue in TISSUES.values()}),
+        target_ml={organ.name: organ.typical_ml for organ in ORGANS},
+        offset_mm={organ.name: _STILL for organ in ORGANS},
+        hu={tissue.name: tissue.hu for tissue in TISSUES.values()},
+        t1={tissue.name: tissue.t1 for tissue in TISSUES.values()},
     )
 
 
@@ -96,10 +95,10 @@ def draw_patient(rng: np.random.Generator, options: PhantomOptions | None = None
     return Patient(
         seed=int(rng.integers(2**31)),
         options=options,
-        target_ml=MappingProxyType(_draw_volumes(rng, v)),
-        offset_mm=MappingProxyType({o.name: _triple(np.clip(rng.normal(0, 0.9 * v, 3), -3, 3)) for o in ORGANS}),
-        hu=MappingProxyType(hu),
-        t1=MappingProxyType(t1),
+        target_ml=_draw_volumes(rng, v),
+        offset_mm={o.name: _triple(np.clip(rng.normal(0, 0.9 * v, 3), -3, 3)) for o in ORGANS},
+        hu=hu,
+        t1=t1,
         pose=_draw_pose(rng, v),
         mr_pose=_draw_mr_pose(rng, options),
         scan=_draw_scan(rng, options),

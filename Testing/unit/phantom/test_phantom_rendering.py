@@ -1,5 +1,6 @@
 """The procedural patient on small grids: determinism, anatomy, truth of labels, volumes and transform."""
 
+import pickle
 from functools import cache
 
 import numpy as np
@@ -54,6 +55,10 @@ def test_different_seeds_differ_in_shape_place_and_contrast():
     volumes = label_volumes_ml(first.labels), label_volumes_ml(second.labels)
     assert abs(volumes[0]["Parotid_L"] - volumes[1]["Parotid_L"]) > 0.5
     assert first.patient.hu["artery"] != second.patient.hu["artery"]
+
+
+def test_a_patient_survives_pickling_as_worker_processes_need():
+    assert pickle.loads(pickle.dumps(patient(3))) == patient(3)
 
 
 def test_images_have_the_types_and_ranges_of_scanners():
