@@ -51,7 +51,8 @@ def page(names: Sequence[str], folder: Path) -> Iterator[str]:
     """The lines of the page; a benchmark without figures says so."""
     yield "# Benchmarks"
     yield ""
-    yield f"Made by `make bench` on {platform.machine()}, Python {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}."
+    machine = f"{platform.machine()}, Python {platform.python_version()}"
+    yield f"Made by `make bench` on {machine}, {datetime.now(UTC):%Y-%m-%d}."
     yield "What each compares, and under which conditions, stands at the head of its file in `Testing/benchmarks`."
     for name in names:
         yield from ("", f"## {title(HERE / f'bench_{name}.py')}", "", f"`Testing/benchmarks/bench_{name}.py`", "")
