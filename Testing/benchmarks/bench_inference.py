@@ -79,15 +79,16 @@ class LabelledUNet(nn.Module):
     Faintly, as the two routes place their windows a few voxels apart, and random weights answer to that.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, *, with_unet: bool = True) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.network = build_network("subpixel_unet", in_channels=4, out_channels=classes)
+        self.network = build_network("subpixel_unet", in_channels=4, out_channels=classes) if with_unet else None
         self.classes = classes
 
     def forward(self, image: Tensor) -> Tensor:
         label = (image[:, 0] * 100).round().long().clamp_(0, self.classes - 1)
-        logits: Tensor = self.network(image)
+        shape = (len(image), self.classes, *image.shape[2:])
+        logits: Tensor = self.network(image) if self.network else image.new_zeros(shape)
         return logits.mul_(0.02).scatter_add_(1, label[:, None], torch.full_like(logits[:, :1], 6.0))
 
 
@@ -177,7 +178,8 @@ def measure(args: argparse.Namespace, route: str, size: str, classes: int, label
     # MONAI runs every window, so ours does too: the gain from the body mask is not what is measured here.
     tiles = TileSettings(PATCH_KJI, overlap=args.overlap, skip_outside_body=False)
     given = make_input(SIZES[size], classes)
-    task = Task(LabelledUNet(classes).eval(), given, SIZES[size], tiles, classes, args.device)
+    network = LabelledUNet(classes, with_unet=args.network == "unet").eval()
+    task = Task(network, given, SIZES[size], tiles, classes, args.device)
     on_gpu = args.device != "cpu"
     if on_gpu:
         ROUTES[route](task)
@@ -206,6 +208,7 @@ def compare(args: argparse.Namespace, size: str, classes: int) -> dict[str, Any]
     # grid_sample holds its coordinates (3 floats a voxel) besides the classes.
     needed = plain_route_gib(size, classes) * (1 + 3 / classes)
     row: dict[str, Any] = {"size": size, "classes": classes, "overlap": args.overlap, "device": args.device}
+    row["network"] = args.network
     row["plain_route_needs_gib"] = round(needed, 2)
     with tempfile.TemporaryDirectory() as scratch:
         paths = {route: Path(scratch) / f"{route}.npy" for route in ROUTES}
@@ -231,7 +234,8 @@ def _ratios(row: dict[str, Any], first: NDArray[np.uint8], second: NDArray[np.ui
 
 
 def _in_a_process(args: argparse.Namespace, route: str, size: str, classes: int, labels_to: Path) -> dict[str, Any]:
-    options = ["--overlap", str(args.overlap), "--threads", str(args.threads), "--device", args.device]
+    options = ["--overlap", str(args.overlap), "--threads", str(args.threads)]
+    options += ["--device", args.device, "--network", args.network]
     words = [sys.executable, __file__, *options, "--one", route, size, str(classes), str(labels_to)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -248,6 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--overlap", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--network", choices=("unet", "none"), default="unet", help="none: all but the network's work")
     parser.add_argument("--give-up-gib", type=float, help="leave MONAI out above this; usually what is free")
     parser.add_argument("--out", type=Path, default=Path("build/bench/inference.json"))
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
