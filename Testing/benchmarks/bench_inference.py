@@ -247,7 +247,7 @@ def _in_a_process(args: argparse.Namespace, route: str, size: str, classes: int,
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["small"])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["small", "full"])
     parser.add_argument("--classes", nargs="+", type=int, default=[31])
     parser.add_argument("--overlap", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
