@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy import ndimage
 from scipy.ndimage import center_of_mass, label
 
 from hnseg.errors import ConfigError
@@ -156,7 +157,9 @@ def test_tissues_have_the_ct_numbers_of_their_kind():
 def test_the_transform_takes_every_organ_from_the_ct_to_the_mr():
     one = patient(21, jaw_degrees=3.0)
     assert abs(one.mr_pose.jaw_degrees) > 1
-    grid = ct_grid_of(one, spacing_mm=(1.3, 1.3, 1.6))
+    scan = ct_grid_of(one, spacing_mm=(1.3, 1.3, 1.6))
+    i, j, k = scan.size_ijk
+    grid = scan.cropped((0, 0, -40), (i, j, k + 60))  # a scan may end within the carotids or the cord
     truth = CtToMr(one).transform
     in_ct = labels_on(one, grid)
     centre = np.array(truth.TransformPoint([float(v) for v in grid.centre_lps]))
@@ -164,9 +167,14 @@ def test_the_transform_takes_every_organ_from_the_ct_to_the_mr():
     size, spacing = (180, 180, 260), (1.3, 1.3, 1.5)
     origin = centre - axes @ ((np.array(size) - 1) / 2 * spacing)
     in_mr = labels_on(one, Grid(size, spacing, tuple(origin), tuple(axes.ravel())), frame="mr")
+    rng = np.random.default_rng(0)
     for organ in ORGANS:
-        expected = truth.TransformPoint(centre_lps(in_ct, organ.name).tolist())
-        assert np.linalg.norm(centre_lps(in_mr, organ.name) - expected) < 1.0, organ.name
+        voxels = np.argwhere(in_ct.array_kji == organ.label)[:, ::-1]
+        points = grid.to_lps(voxels[rng.choice(len(voxels), min(200, len(voxels)), replace=False)])
+        landed = in_mr.grid.to_ijk([truth.TransformPoint(point) for point in points.tolist()])
+        near = ndimage.binary_dilation(in_mr.array_kji == organ.label)
+        there = near[tuple(np.rint(landed).astype(int)[:, ::-1].T)]
+        assert there.mean() > 0.93, organ.name
 
 
 def test_the_jaw_and_neck_move_between_the_scans_and_the_skull_does_not():
@@ -225,14 +233,15 @@ def test_masks_are_made_from_the_labels_when_asked_for():
 
 
 def test_fillings_streak_through_the_mouth():
-    def roughness_of_the_tongue(probability: float) -> float:
-        one = patient(9, dental_metal=probability)
-        grid = Grid((80, 60, 16), (1.2, 1.2, 2.0), (-48, -95, -64))
-        ct, labels = render_ct(one, grid)
-        soft = (labels.array_kji == BY_NAME["Cavity_Oral"].label) & (np.abs(ct.array_kji) < 400)
-        return float(ct.array_kji[soft].std())
+    grid = Grid((80, 60, 16), (1.2, 1.2, 2.0), (-48, -95, -64))
 
-    assert roughness_of_the_tongue(1.0) > 1.3 * roughness_of_the_tongue(0.0)
+    def mouth(probability: float) -> tuple[np.ndarray, np.ndarray]:
+        ct, labels = render_ct(patient(9, dental_metal=probability), grid)
+        return ct.array_kji.astype(float), labels.array_kji == BY_NAME["Cavity_Oral"].label
+
+    with_metal, tongue = mouth(1.0)
+    without, _ = mouth(0.0)
+    assert np.abs(with_metal - without)[tongue].mean() > 5  # HU; the noise of the two is the same
 
 
 @pytest.mark.parametrize(
