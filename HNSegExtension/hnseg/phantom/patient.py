@@ -167,7 +167,7 @@ def _draw_mr_pose(rng: np.random.Generator, options: PhantomOptions) -> Pose:
         rotation_degrees=_triple(rotation),
         shift_mm=_triple(far if options.far_origin and rng.random() < 0.6 else near),
         neck_degrees=(float(flexion * options.neck_degrees * soft), float(lateral * options.neck_degrees * 0.4 * soft)),
-        jaw_degrees=float(np.clip(jaw * options.jaw_degrees, -2.5, 6.0)) * soft,
+        jaw_degrees=float(np.clip(jaw * options.jaw_degrees, -2.5, 4.0)) * soft,
     )
 
 

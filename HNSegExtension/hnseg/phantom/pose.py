@@ -27,11 +27,18 @@ _CONTROL_SIZE = (67, 48, 56)
 
 
 def jaw_weight(points: Points) -> NDArray[np.float32]:
-    """1 where the mandible carries the tissue with it, 0 above the occlusal plane, at the spine and in the larynx."""
+    """1 where the mandible carries the tissue with it, 0 above the occlusal plane, at spine, vessels and larynx.
+
+    At the sides it reaches back to the ramus; in the middle it fades out gently behind the tongue, lest the throat be
+    squeezed.
+    """
     x, y, z = points
     hinge_plane = 0.55 * (y + 8)
     below = step(hinge_plane - z, -5.0, 11.0)
-    return below * step(y, 6.0, -12.0) * step(z, -135.0, -102.0) * step(np.abs(x), 95.0, 75.0)
+    middle = step(np.abs(x), 42.0, 30.0)
+    behind = y - (14.0 - 22.0 * middle)
+    front = step(behind / (16.0 + 12.0 * middle), 0.0, -1.0)
+    return below * front * step(z, -135.0, -102.0) * step(np.abs(x), 95.0, 75.0)
 
 
 def jaw_displacement(points: Points, degrees: float) -> Coordinates:
