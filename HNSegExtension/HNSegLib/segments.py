@@ -6,6 +6,7 @@ take ten seconds and erase one another. The import bypasses undo, masking and st
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,7 @@ def import_labels(
         _describe(segmentation.GetSegment(segment_id), organ, (tags or {}).get(organ.name, {}))
     if shown_in_3d:
         segmentation_node.CreateClosedSurfaceRepresentation()
-    empty = tuple(organ for organ, segment_id in ids if _is_empty(segmentation.GetSegment(segment_id)))
+    empty = tuple(organ for organ, segment_id in ids if _voxels(segmentation.GetSegment(segment_id)) == 0)
     return ImportReport(ids, plan.kept, empty)
 
 
@@ -117,7 +118,7 @@ def _existing(segment_id: str, segment: slicer.vtkSegment) -> ExistingSegment:
         name=segment.GetName() or "",
         organ=organ_of(tagged or segment.GetName() or ""),
         status=status_of(segment),
-        empty=_is_empty(segment),
+        empty=_voxels(segment) == 0,
         ours=bool(tagged),
     )
 
@@ -185,25 +186,50 @@ def _describe(segment: slicer.vtkSegment, organ: Organ, tags: Mapping[str, str])
         segment.SetTag(name, value.replace("|", "/"))  # "|" ends a tag in .seg.nrrd
 
 
-def _mask(segment: slicer.vtkSegment) -> NDArray[np.bool_] | None:
-    """The segment's voxels within its (shared) layer; None when it has no labelmap."""
-    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    image = segment.GetRepresentation(name)
+def _labelmap(segment: slicer.vtkSegment) -> slicer.vtkOrientedImageData | None:
+    """The segment's (shared) layer; None when it has none, or an empty one."""
+    image = segment.GetRepresentation(slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName())
     if image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None:
         return None
-    return np.asarray(numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()) == segment.GetLabelValue())
+    return image
 
 
-def _is_empty(segment: slicer.vtkSegment) -> bool:
-    mask = _mask(segment)
-    return mask is None or not mask.any()
+def _voxels(segment: slicer.vtkSegment) -> int:
+    image = _labelmap(segment)
+    return int(_counts(image).get(segment.GetLabelValue(), 0)) if image is not None else 0
 
 
 def _volume_ml(segment: slicer.vtkSegment) -> float:
-    mask = _mask(segment)
-    if mask is None:
+    image = _labelmap(segment)
+    if image is None:
         return 0.0
-    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     matrix = vtk.vtkMatrix4x4()
-    segment.GetRepresentation(name).GetImageToWorldMatrix(matrix)
-    return float(np.count_nonzero(mask) * abs(np.linalg.det(from_vtk(matrix)[:3, :3])) / 1000.0)
+    image.GetImageToWorldMatrix(matrix)
+    return float(_voxels(segment) * abs(np.linalg.det(from_vtk(matrix)[:3, :3])) / 1000.0)
+
+
+def _counts(image: slicer.vtkOrientedImageData) -> dict[int, int]:
+    """Voxels by label value. Thirty segments share a layer, so what was counted is kept until the layer changes."""
+    key = (image.GetAddressAsString("vtkObject"), image.GetMTime())
+    if key not in _counted:
+        if len(_counted) >= _REMEMBERED_LAYERS:
+            _counted.clear()
+        scalars = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
+        _counted[key] = dict(_tally(scalars))
+    return _counted[key]
+
+
+_REMEMBERED_LAYERS = 64
+_counted: dict[tuple[str, int], dict[int, int]] = {}
+
+
+def _tally(values: NDArray[Any]) -> Counter[int]:
+    """Piece by piece, so that counting a layer needs little memory beside it; what is negative is no label."""
+    total: Counter[int] = Counter()
+    for start in range(0, values.size, _PIECE):
+        counts = np.bincount(np.maximum(values[start : start + _PIECE], 0))
+        total.update({int(label): int(counts[label]) for label in np.flatnonzero(counts)})
+    return total
+
+
+_PIECE = 1 << 22

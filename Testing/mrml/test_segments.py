@@ -295,6 +295,19 @@ def test_volumes_are_counted_in_the_patients_millilitres(labels, node):
         assert millilitres == pytest.approx(BY_NAME[segment_id].label * 6 / 1000)
 
 
+def test_volumes_follow_an_edit_of_the_shared_layer(labels, node):
+    import_labels(labels, node)
+    image = segment_named(node, "Lips").GetRepresentation("Binary labelmap")
+    before = volumes_ml(node)
+    image.SetScalarComponentFromDouble(
+        image.GetExtent()[0], image.GetExtent()[2], 3, 0, 23
+    )  # was A_Carotid_L's only voxel
+    image.Modified()
+    after = volumes_ml(node)
+    assert after["Lips"] == pytest.approx(before["Lips"] + 0.006)
+    assert after["A_Carotid_L"] == 0
+
+
 def test_simpleitk_reads_what_slicer_saves_with_names_labels_and_place(labels, node, tmp_path):
     import_labels(labels, node)
     storage = slicer.vtkMRMLSegmentationStorageNode()

@@ -14,12 +14,12 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID, ImplicitVRLittleEndian
 
 from hnseg.dicomrt.provenance import MANUFACTURER
 from hnseg.errors import HNSegError, OutputError, UnreadableFile
-from hnseg.image.files import atomic_write
+from hnseg.image.files import atomic_write, readable_file
 
 
 def read_object(path: str | Path, *, kind: str) -> Dataset:
     """The DICOM object in a file; ``UnreadableFile`` if it is missing, truncated, not DICOM or of another kind."""
-    path = Path(path)
+    path = readable_file(path)
     try:
         with tolerant():
             dataset = pydicom.dcmread(path, force=False)

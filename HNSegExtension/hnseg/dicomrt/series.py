@@ -91,6 +91,8 @@ def open_series(path: str | Path, *, preferred: Collection[str] = ()) -> Series:
     leaves none or several, or if the series does not say which patient study and frame of reference it belongs to.
     """
     path = Path(path)
+    if not path.exists():
+        raise UnreadableFile(f"There is no file or folder {path}; check the path.")
     series = _pick(path, preferred)
     stacked = stack(series)
     header = _header(stacked.slices[0].path)

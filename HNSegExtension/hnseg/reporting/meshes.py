@@ -18,6 +18,9 @@ _COARSEST_MM, _FINEST_MM = 2.2, 0.7
 _LIGHT = np.array([-0.35, -0.8, 0.5], np.float32) / np.float32(1.006)
 """Unit vector towards the lamp, in the camera's frame."""
 _MOST_STEPS = 32
+_MOST_TRIANGLES = 20_000
+_BACKFACE = 0.2
+"""A triangle is skipped when all its normals point away from the viewer by more than this."""
 _FILL = 0.78
 """Share of a picture's side that the organs take."""
 _BACKGROUND = (16, 20, 26)
@@ -55,8 +58,16 @@ def organ_meshes(labels: Volume) -> tuple[Mesh, ...]:
 def surface(mask: Volume, *, spacing_mm: float, name: str, rgb: tuple[int, int, int]) -> Mesh | None:
     """The surface of a mask, by marching cubes (Lorensen and Cline 1987) on its smoothed, resampled density.
 
-    ``spacing_mm`` sets the size of the triangles. None where nothing is left to show.
+    ``spacing_mm`` sets the size of the triangles; a rugged mask gets coarser ones. None where nothing is left to show.
     """
+    mesh = _marched(mask, spacing_mm, name, rgb)
+    while mesh is not None and len(mesh.triangles) > _MOST_TRIANGLES:
+        spacing_mm *= 1.5
+        mesh = _marched(mask, spacing_mm, name, rgb)
+    return mesh
+
+
+def _marched(mask: Volume, spacing_mm: float, name: str, rgb: tuple[int, int, int]) -> Mesh | None:
     from skimage.measure import marching_cubes
 
     spacing_kji = np.array(mask.grid.spacing_mm[::-1])
@@ -139,10 +150,10 @@ class _Canvas:
         """Triangles of like size together, each with about two points to a pixel along its edges."""
         reach = np.abs(corners[:, [1, 2, 0]] - corners)[..., [0, 2]].max(axis=(1, 2)) * self._scale
         steps = 2 ** np.ceil(np.log2(np.clip(1.2 * reach, 2, _MOST_STEPS))).astype(int)
-        for n in np.unique(steps):
-            weights, chosen = _barycentric(int(n)), steps == n
-            points = np.einsum("sw,twc->tsc", weights, corners[chosen]).reshape(-1, 3)
-            self._plot(points, np.einsum("sw,twc->tsc", weights, normals[chosen]).reshape(-1, 3), rgb)
+        facing = normals[..., 1].min(axis=1) < _BACKFACE
+        for n in np.unique(steps[facing]):
+            weights, chosen = _barycentric(int(n)), facing & (steps == n)
+            self._plot(_spread(weights, corners[chosen]), _spread(weights, normals[chosen]), rgb)
 
     def _plot(self, points: Floats, normal: Floats, rgb: Floats) -> None:
         column = (points[:, 0] * self._scale + self.size / 2).astype(int)
@@ -156,6 +167,11 @@ class _Canvas:
         self.depth[pixel] = depth[nearer]
         self.shade[pixel] = np.clip(normal @ _LIGHT / length, 0, 1)
         self._rgb[pixel] = rgb
+
+
+def _spread(weights: Floats, corners: Floats) -> Floats:
+    """What the corners (t, 3, 3) hold, at points (s, 3) of every triangle: (s · t, 3)."""
+    return (weights @ corners.transpose(1, 0, 2).reshape(3, -1)).reshape(-1, 3)
 
 
 def _barycentric(n: int) -> Floats:

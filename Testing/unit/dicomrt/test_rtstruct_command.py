@@ -1,0 +1,99 @@
+"""`hnseg rtstruct write | read`, as the command line contract has it."""
+
+import numpy as np
+import pydicom
+import pytest
+
+from hnseg.cli.main import main
+from hnseg.dicomrt.series import open_series
+from hnseg.image.files import read_volume, write_volume
+from hnseg.image.segmentation import Segmentation, read_segmentation, write_segmentation
+from hnseg.image.volume import Volume
+
+
+@pytest.fixture
+def organs(axial_series, tmp_path):
+    """A segmentation file on the series' grid."""
+    grid = open_series(axial_series.folder).grid
+    masks = {name: np.zeros(grid.shape_kji, bool) for name in ("Brainstem", "Cochlea_L")}
+    masks["Brainstem"][6:20, 15:40, 20:41] = True
+    masks["Cochlea_L"][25:27, 30:34, 55:60] = True
+    write_segmentation(
+        Segmentation.from_masks({name: Volume(mask, grid) for name, mask in masks.items()}), tmp_path / "in.seg.nrrd"
+    )
+    return tmp_path / "in.seg.nrrd"
+
+
+def run(*words):
+    return main(["rtstruct", *map(str, words)])
+
+
+def test_what_was_written_is_read_back(axial_series, organs, tmp_path, capsys):
+    assert run("write", "--series", axial_series.folder, "--labels", organs, "-o", tmp_path / "RT.dcm") == 0
+    assert run("read", tmp_path / "RT.dcm", "--series", axial_series.folder, "-o", tmp_path / "out.seg.nrrd") == 0
+    before, after = read_segmentation(organs), read_segmentation(tmp_path / "out.seg.nrrd")
+    for segment in before.segments:
+        np.testing.assert_array_equal(after.mask(segment.name).array_kji, before.mask(segment.name).array_kji)
+    assert "2 structures" in capsys.readouterr().out
+
+
+def test_labels_go_in_and_come_out_as_plain_label_maps_too(axial_series, organs, tmp_path):
+    labels = read_segmentation(organs).to_labels()
+    write_volume(labels, tmp_path / "labels.nii.gz")
+    words = ["--series", axial_series.folder, "--labels", tmp_path / "labels.nii.gz", "-o", tmp_path / "RT.dcm"]
+    assert run("write", *words) == 0
+    assert run("read", tmp_path / "RT.dcm", "--series", axial_series.folder, "-o", tmp_path / "out.mha") == 0
+    np.testing.assert_array_equal(read_volume(tmp_path / "out.mha").array_kji, labels.array_kji)
+
+
+def test_options_reach_the_file(axial_series, organs, tmp_path):
+    words = ["--series", axial_series.folder, "--labels", organs, "-o", tmp_path / "RT.dcm", "--edited", "cochlea l"]
+    assert run("write", *words, "--label", "AUTO", "--model", "small", "--model-version", "2.0") == 0
+    dataset = pydicom.dcmread(tmp_path / "RT.dcm")
+    algorithms = {roi.ROIName: roi.ROIGenerationAlgorithm for roi in dataset.StructureSetROISequence}
+    assert algorithms == {"Brainstem": "AUTOMATIC", "Cochlea_L": "SEMIAUTOMATIC"}
+    assert dataset.StructureSetLabel == "AUTO"
+    assert dataset.SoftwareVersions[1] == "model small 2.0"
+
+
+def test_no_patient_data_reaches_the_terminal(axial_series, organs, tmp_path, capfd):
+    words = ["--series", axial_series.folder, "--labels", organs, "-o", tmp_path / "RT.dcm"]
+    assert run("write", *words) == 0
+    assert run("read", tmp_path / "RT.dcm", "--series", axial_series.folder, "-o", tmp_path / "o.seg.nrrd") == 0
+    assert run("read", axial_series.files[0], "--series", axial_series.folder, "-o", tmp_path / "p.seg.nrrd") == 1
+    said = "".join(capfd.readouterr())
+    for secret in ("Müller", "Änne", "P-4711", "19500102"):
+        assert secret not in said
+        assert not any(secret in path.name for path in tmp_path.iterdir())
+
+
+def test_evaluate_takes_an_rtstruct_with_its_series_or_on_the_references_grid(axial_series, organs, tmp_path):
+    import json
+
+    assert run("write", "--series", axial_series.folder, "--labels", organs, "-o", tmp_path / "RT.dcm") == 0
+    for options in (["--series", str(axial_series.folder)], []):
+        words = ["evaluate", str(tmp_path / "RT.dcm"), str(organs), "--json", str(tmp_path / "s.json"), *options]
+        assert main(words) == 0
+        assert json.loads((tmp_path / "s.json").read_text())["mean"]["dsc"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("write", "--series", "absent", "--labels", "in.seg.nrrd", "-o", "RT.dcm"), "no file or folder"),
+        (("write", "--series", "ct", "--labels", "absent.seg.nrrd", "-o", "RT.dcm"), "no file"),
+        (("write", "--series", "ct", "--labels", "in.seg.nrrd", "-o", "nowhere/RT.dcm"), "no folder"),
+        (("write", "--series", "ct", "--labels", "in.seg.nrrd", "-o", "RT.dcm", "--edited", "Foo"), "Foo"),
+        (("write", "--series", "ct", "--labels", "in.seg.nrrd", "-o", "RT.dcm", "--tolerance-mm", "99"), "tolerance"),
+        (("read", "absent.dcm", "--series", "ct", "-o", "out.seg.nrrd"), "no file"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_sentence(axial_series, organs, tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ct").symlink_to(axial_series.folder)
+    assert run(*words) == 1
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert error.endswith(".")
+    assert "\n" not in error
+    assert not (tmp_path / "RT.dcm").exists()
