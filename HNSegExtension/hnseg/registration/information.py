@@ -1,8 +1,8 @@
-"""Mutual information of CT and MR at one pose, with its exact gradient.
+"""Mutual information of CT and MR, with its exact gradient for every sample's place.
 
 Written here because ITK's Mattes metric spreads its bins evenly over −1000…2000 HU, which leaves soft tissue two of
-them, and counts a pose that leaves the image as no worse. Cubic B-spline Parzen window on the CT, linear on the MR:
-Thévenaz and Unser 2000, Mattes et al. 2003.
+them, and counts a pose that leaves the image as no worse. Cubic B-spline Parzen window on the one image, linear on the
+other: Thévenaz and Unser 2000, Mattes et al. 2003.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PAD = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """MR voxels on a regular lattice: places (N, 3) LPS mm, float32; values as fractional bins."""
+    """Voxels of one image on a regular lattice: places (N, 3) LPS mm, float32; values as fractional bins."""
 
     points: NDArray[np.float32]
     bins: NDArray[np.float32]
@@ -32,54 +32,62 @@ class Samples:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Information:
-    """The MR's samples and the CT's bins, ready to be compared at any pose."""
+    """Samples of one image (the MR, for a rigid pose) and the whole of the other (the CT), ready to be compared."""
 
     samples: Samples
-    ct_bins: NDArray[np.float32]
-    ct_grid: Grid
+    bins: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    grid: Grid
     count: int
 
     @classmethod
-    def of(cls, ct: Prepared, mr: Prepared, *, bins: int, samples: int, sigma_mm: float = 0.0) -> Information:
+    def of(cls, whole: Prepared, sampled: Prepared, *, bins: int, samples: int, sigma_mm: float = 0.0) -> Information:
         """``sigma_mm`` smooths both images, which widens the basin around the best pose."""
-        ct_bins = smooth(to_bins(ct, bins), ct.grid.spacing_mm, sigma_mm)
-        mr_bins = smooth(to_bins(mr, bins), mr.grid.spacing_mm, sigma_mm)
-        return cls(lattice(mr, mr_bins, samples), ct_bins, ct.grid, bins)
+        whole_bins, sampled_bins = (
+            smooth(to_bins(image, bins), image.grid.spacing_mm, sigma_mm) for image in (whole, sampled)
+        )
+        return cls(lattice(sampled, sampled_bins, samples), whole_bins, whole.valid.array_kji, whole.grid, bins)
 
-    def at(self, mr_to_ct: Pose) -> float:
-        """Nats per MR sample; samples outside the CT count as knowing nothing."""
-        return self._evaluate(mr_to_ct)[0]
+    def at(self, sampled_to_whole: Pose) -> float:
+        """Nats per sample; samples that leave the other image's data count as knowing nothing."""
+        return self.at_places(moved(self.samples.points, sampled_to_whole))[0]
 
-    def with_gradient(self, mr_to_ct: Pose, step: Pose, centre: Vector) -> tuple[float, Vector]:
-        """The value at ``mr_to_ct @ step`` and its derivative for six small changes of ``step``: a rotation vector
-        (rad) about ``centre`` that is applied after the step's own rotation, then a shift (mm), along the MR's LPS
-        axes.
+    def with_gradient(self, sampled_to_whole: Pose, step: Pose, centre: Vector) -> tuple[float, Vector]:
+        """The value at ``sampled_to_whole @ step`` and its derivative for six small changes of ``step``: a rotation
+        vector (rad) about ``centre`` that is applied after the step's own rotation, then a shift (mm), along the
+        sampled image's LPS axes.
         """
-        value, slope, inside = self._evaluate(mr_to_ct @ step)
-        in_mr = slope @ mr_to_ct[:3, :3]
-        arms = (self.samples.points[inside] - centre) @ step[:3, :3].T
-        return value, np.concatenate([np.cross(arms, in_mr).sum(axis=0), in_mr.sum(axis=0)])
+        value, slope, seen = self.at_places(moved(self.samples.points, sampled_to_whole @ step))
+        in_sampled = slope @ sampled_to_whole[:3, :3]
+        arms = (self.samples.points[seen] - centre) @ step[:3, :3].T
+        return value, np.concatenate([np.cross(arms, in_sampled).sum(axis=0), in_sampled.sum(axis=0)])
 
-    def _evaluate(self, mr_to_ct: Pose) -> tuple[float, NDArray[np.float64], NDArray[np.intp]]:
-        """Value, its derivative for each inside sample's place in the CT (n, 3; LPS), and which samples these are."""
-        ijk = self.ct_grid.to_ijk(moved(self.samples.points, mr_to_ct)).astype(np.float32)
-        last = np.asarray(self.ct_grid.size_ijk, dtype=np.float32) - 1
-        inside = np.flatnonzero(((ijk >= 0) & (ijk < last)).all(axis=1))
-        if len(inside) < 0.05 * len(ijk):
-            return 0.0, np.zeros((len(inside), 3)), inside
-        ct, ct_slope_ijk = linear(self.ct_bins, ijk[inside])
-        joint, terms = _joint_histogram(ct, self.samples.bins[inside], self.count)
-        ct_share, mr_share = joint.sum(axis=1, keepdims=True), joint.sum(axis=0, keepdims=True)
+    def at_places(self, places: NDArray[np.floating]) -> tuple[float, NDArray[np.float64], NDArray[np.intp]]:
+        """Where each sample lies in the other image, (N, 3) LPS mm: the value, its derivative for the places of the
+        samples that meet data (n, 3; per mm), and which samples these are.
+        """
+        ijk = self.grid.to_ijk(places).astype(np.float32)
+        seen = self._seen(ijk)
+        if len(seen) < 0.05 * len(ijk):
+            return 0.0, np.zeros((len(seen), 3)), seen
+        whole, slope_ijk = linear(self.bins, ijk[seen])
+        joint, terms = _joint_histogram(whole, self.samples.bins[seen], self.count)
+        rows, columns = joint.sum(axis=1, keepdims=True), joint.sum(axis=0, keepdims=True)
         with np.errstate(divide="ignore", invalid="ignore"):
-            log_ratio = np.where(joint > 0, np.log(joint / (ct_share * mr_share)), 0.0)
-            pull = np.where(joint > 0, np.log(joint / ct_share), 0.0)
-        share = len(inside) / len(ijk)
-        slope = np.zeros(len(inside))
-        flat = pull.ravel()
-        for index, _, derivative in terms:
-            slope += derivative * flat[index]
-        to_lps = self.ct_grid.lps_to_ijk[:3, :3]
-        return float((joint * log_ratio).sum()) * share, (slope / len(ijk))[:, None] * (ct_slope_ijk @ to_lps), inside
+            log_ratio = np.where(joint > 0, np.log(joint / (rows * columns)), 0.0)
+            pull = np.where(joint > 0, np.log(joint / rows), 0.0).ravel()
+        slope = np.zeros(len(seen))
+        for cell, derivative in terms:
+            slope += derivative * pull[cell]
+        value = float((joint * log_ratio).sum()) * len(seen) / len(ijk)
+        return value, (slope / len(ijk))[:, None] * (slope_ijk @ self.grid.lps_to_ijk[:3, :3]), seen
+
+    def _seen(self, ijk: NDArray[np.float32]) -> NDArray[np.intp]:
+        """Samples that lie between voxels of data; the nearest one decides."""
+        last = np.asarray(self.grid.size_ijk, dtype=np.float32) - 1
+        seen = np.flatnonzero(((ijk >= 0) & (ijk < last)).all(axis=1))
+        i, j, k = np.rint(ijk[seen]).astype(np.intp).T
+        return np.asarray(seen[self.valid[k, j, i]])
 
 
 def to_bins(image: Prepared, count: int) -> NDArray[np.float32]:
@@ -107,15 +115,13 @@ def smooth(array: NDArray[np.float32], spacing_mm: Sequence[float], sigma_mm: fl
     return np.asarray(ndimage.gaussian_filter(array, [sigma_mm / mm for mm in spacing_mm[::-1]], mode="nearest"))
 
 
-def lattice(mr: Prepared, bins: NDArray[np.float32], samples: int) -> Samples:
-    """Every n-th valid voxel in scan order; n odd against the row lengths would be luck, so rows are shifted
-    instead.
-    """
-    kji = np.argwhere(mr.valid.array_kji)
+def lattice(image: Prepared, bins: NDArray[np.float32], samples: int) -> Samples:
+    """Every n-th valid voxel, in a pattern that shifts from row to row, so that no line of voxels is left out."""
+    kji = np.argwhere(image.valid.array_kji)
     every = max(1, round(len(kji) / samples))
     if every > 1:
         kji = kji[(kji @ np.array([5, 3, 1])) % every == 0]
-    points = mr.grid.to_lps(kji[:, ::-1])
+    points = image.grid.to_lps(kji[:, ::-1])
     return Samples(points.astype(np.float32), bins[tuple(kji.T)])
 
 
@@ -136,27 +142,27 @@ def linear(array: NDArray[np.float32], ijk: NDArray[np.float32]) -> tuple[NDArra
     return c0 * gk + c1 * fk, np.stack([d_i, d_j, c1 - c0], axis=1)
 
 
-Term = tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]
+Term = tuple[NDArray[np.intp], NDArray[np.float32]]
 
 
 def _joint_histogram(
-    ct: NDArray[np.float32], mr: NDArray[np.float32], count: int
+    whole: NDArray[np.float32], sampled: NDArray[np.float32], count: int
 ) -> tuple[NDArray[np.float64], list[Term]]:
-    """Shares (CT bins × MR bins, sum 1), and per kernel pair: flat cell, weight and its derivative for the CT value."""
+    """Shares (bins of the whole image × of the sampled one, sum 1), and per pair of kernel taps: the flat cell and the
+    weight's derivative for the whole image's value.
+    """
     width = count + 1
     rows = count + 2 * _PAD
-    ct_base = ct.astype(np.intp)
-    mr_base = mr.astype(np.intp)
-    ct_part, mr_part = ct - ct_base, mr - mr_base
+    row_base, column_base = whole.astype(np.intp), sampled.astype(np.intp)
+    row_part, column_part = whole - row_base, sampled - column_base
     total = np.zeros(rows * width)
     terms: list[Term] = []
-    for row, (weight, slope) in enumerate(_cubic(ct_part)):
-        for column, mr_weight in enumerate((1 - mr_part, mr_part)):
-            cell = (ct_base + row + _PAD - 1) * width + mr_base + column
-            product = weight * mr_weight
-            total += np.bincount(cell, product, minlength=rows * width)
-            terms.append((cell, product, slope * mr_weight))
-    return total.reshape(rows, width) / len(ct), terms
+    for row, (weight, slope) in enumerate(_cubic(row_part)):
+        for column, share in enumerate((1 - column_part, column_part)):
+            cell = (row_base + row + _PAD - 1) * width + column_base + column
+            total += np.bincount(cell, weight * share, minlength=rows * width)
+            terms.append((cell, slope * share))
+    return total.reshape(rows, width) / len(whole), terms
 
 
 def _cubic(t: NDArray[np.floating]) -> list[tuple[NDArray[np.floating], NDArray[np.floating]]]:

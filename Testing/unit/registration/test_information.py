@@ -50,6 +50,17 @@ def test_a_pose_outside_the_ct_tells_nothing() -> None:
     assert information.at(pose(np.eye(3), (500, 0, 0))) == 0
 
 
+def test_samples_that_meet_padding_count_as_knowing_nothing() -> None:
+    grid = Grid((20, 20, 20))
+    image = prepared(halves(grid), grid)
+    valid = image.valid.array_kji.copy()
+    valid[:, 10:] = False
+    padded = Prepared(image.values, image.valid.with_array(valid), image.air_below)
+    whole, part = (Information.of(i, image, bins=BINS, samples=10_000).at(np.eye(4)) for i in (image, padded))
+    # 10 of the 19 rows that have a far neighbour are data, and each tells as much as the others.
+    assert part == pytest.approx(whole * 10 / 19, rel=0.01)
+
+
 def test_leaving_the_ct_costs_information() -> None:
     grid = Grid((20, 20, 20))
     image = halves(grid)
