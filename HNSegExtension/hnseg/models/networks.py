@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from monai.networks.nets import DynUNet
+from monai.networks.nets import UNETR, BasicUNet, DynUNet, FlexibleUNet, UNet
+from monai.utils import OptionalImportError
 from torch import Tensor, nn
 
 from hnseg.errors import ConfigError
+from hnseg.models.architectures.fusion import FusionUNet
+from hnseg.models.architectures.planar import Planar, check_slices
+from hnseg.models.architectures.rrse_unet import RRSEUNet
+from hnseg.models.architectures.vgg_unet import VGGUNet
 from hnseg.plain import nearest
+
+INSTANCE = ("INSTANCE", {"affine": True})
 
 
 def pixel_unshuffle(image: Tensor, factor: Sequence[int]) -> Tensor:
@@ -61,7 +69,7 @@ class SubpixelUNet(nn.Module):
             strides=[1] + [2] * (levels - 1),
             upsample_kernel_size=[2] * (levels - 1),
             filters=list(filters),
-            norm_name=("INSTANCE", {"affine": True}),
+            norm_name=INSTANCE,
         )
         _norms_in_place(self.unet)
         _quick_convolutions(self.unet)
@@ -76,7 +84,108 @@ class SubpixelUNet(nn.Module):
         return pixel_shuffle(self.subvoxel_logits(image), self.factor)
 
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"subpixel_unet": SubpixelUNet}
+def unet2d(
+    *,
+    in_channels: int,
+    out_channels: int,
+    filters: Sequence[int] = (64, 128, 256, 512, 1024),
+    slices: int = 1,
+    norm: str = "batch",
+) -> nn.Module:
+    """MONAI's plain U-Net of five levels on slices (Falk et al. 2019); with ``slices`` 3 a 2.5D one."""
+    check_slices(slices)
+    network = BasicUNet(2, in_channels * slices, out_channels, features=(*filters, filters[0]), norm=norm)
+    return Planar(network, slices=slices, divisor_ji=16)
+
+
+def resunet2d(
+    *,
+    in_channels: int,
+    out_channels: int,
+    filters: Sequence[int] = (32, 64, 128, 256, 512),
+    residual_units: int = 2,
+    slices: int = 1,
+    norm: str = "batch",
+) -> nn.Module:
+    """MONAI's U-Net with residual units (Kerfoot et al. 2019) on slices; 0 units make it plain."""
+    check_slices(slices)
+    strides = [2] * (len(filters) - 1)
+    network = UNet(2, in_channels * slices, out_channels, filters, strides, num_res_units=residual_units, norm=norm)
+    return Planar(network, slices=slices, divisor_ji=2 ** len(strides))
+
+
+def res3dunet(
+    *,
+    in_channels: int,
+    out_channels: int,
+    filters: Sequence[int] = (32, 64, 128, 256),
+    residual_units: int = 2,
+    norm: str = "instance",
+) -> nn.Module:
+    """MONAI's U-Net with residual units in 3D."""
+    strides = [2] * (len(filters) - 1)
+    network = UNet(3, in_channels, out_channels, filters, strides, num_res_units=residual_units, norm=norm)
+    return _divisible(network, 2 ** len(strides))
+
+
+def resnet18_unet(*, in_channels: int, out_channels: int) -> nn.Module:
+    """MONAI's U-Net with a ResNet18 as its encoder, in 3D, untrained."""
+    return _divisible(FlexibleUNet(in_channels, out_channels, "resnet18", spatial_dims=3), 32)
+
+
+def unetr(
+    *,
+    in_channels: int,
+    out_channels: int,
+    patch_kji: Sequence[int],
+    filters: int = 16,
+    hidden: int = 768,
+    mlp: int = 3072,
+    heads: int = 12,
+) -> nn.Module:
+    """MONAI's UNETR (Hatamizadeh et al. 2022, arXiv:2103.10504) for patches of exactly ``patch_kji``."""
+    try:
+        network = UNETR(in_channels, out_channels, patch_kji, filters, hidden_size=hidden, mlp_dim=mlp, num_heads=heads)
+    except OptionalImportError as error:
+        raise ConfigError("MONAI's UNETR needs einops, which is not installed; run `pip install einops`.") from error
+    return _divisible(network, 16)
+
+
+def nnunet(
+    *,
+    in_channels: int,
+    out_channels: int,
+    filters: Sequence[int] = (32, 64, 128, 256, 320, 320),
+    strides: Sequence[Sequence[int]] = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)),
+) -> nn.Module:
+    """MONAI's DynUNet, laid out as nnU-Net plans its 3D full-resolution network (Isensee et al. 2021)."""
+    network = DynUNet(
+        3, in_channels, out_channels, [3] * len(filters), strides, strides[1:], filters, norm_name=INSTANCE
+    )
+    _norms_in_place(network)
+    _quick_convolutions(network)
+    k, j, i = (math.prod(axis) for axis in zip(*strides, strict=True))
+    return _divisible(network, (k, j, i))
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "subpixel_unet": SubpixelUNet,
+    "unet2d": unet2d,
+    "resunet2d": resunet2d,
+    "vgg16_unet": VGGUNet,
+    "resnet18_unet": resnet18_unet,
+    "res3dunet": res3dunet,
+    "unetr": unetr,
+    "rrse_unet": RRSEUNet,
+    "nnunet": nnunet,
+    "fusion_unet": FusionUNet,
+}
+
+
+def _divisible(network: nn.Module, divisor: int | tuple[int, int, int]) -> nn.Module:
+    """The network, which now says what K, J and I must be multiples of."""
+    network.divisor = (divisor,) * 3 if isinstance(divisor, int) else divisor  # type: ignore[assignment]
+    return network
 
 
 def build_network(name: str, **arguments: Any) -> nn.Module:
@@ -90,6 +199,14 @@ def build_network(name: str, **arguments: Any) -> nn.Module:
     return NETWORKS[name](**arguments)
 
 
+class _NormInPlace(nn.GroupNorm):
+    """In float32 on a CPU also under autocast, where its bfloat16 gradient takes three times as long."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, …) → the same shape."""
+        return super().forward(image.float() if image.device.type == "cpu" else image)
+
+
 def _norms_in_place(module: nn.Module) -> None:
     """Instance norms as group norms of one channel each: the same values and weights, but torch computes them in
     channels-last layout without copying the image there and back.
@@ -97,7 +214,7 @@ def _norms_in_place(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, nn.InstanceNorm3d):
             channels = child.num_features
-            setattr(module, name, nn.GroupNorm(channels, channels, eps=child.eps, affine=True))
+            setattr(module, name, _NormInPlace(channels, channels, eps=child.eps, affine=True))
         else:
             _norms_in_place(child)
 
