@@ -235,8 +235,14 @@ def _layer_with_room(layers: Sequence[NDArray[Any]], box: tuple[slice, ...], ins
 
 
 def _box(mask_kji: NDArray[Any]) -> tuple[slice, ...]:
-    found = ndimage.find_objects((mask_kji != 0).view(np.uint8))
-    return found[0] if found else (slice(0, 0),) * 3
+    """Around what is not zero: the slices first, as most of them are empty, then the rest."""
+    filled = np.flatnonzero([slice_ji.any() for slice_ji in mask_kji])
+    if not len(filled):
+        return (slice(0, 0),) * 3
+    slices = slice(int(filled[0]), int(filled[-1]) + 1)
+    flat = (mask_kji[slices] != 0).any(axis=0)
+    spans = [np.flatnonzero(flat.any(axis=axis)) for axis in (1, 0)]
+    return (slices, *(slice(int(span[0]), int(span[-1]) + 1) for span in spans))
 
 
 def _as_labels(array: NDArray[Any], what: str) -> NDArray[np.uint8] | NDArray[np.uint16]:

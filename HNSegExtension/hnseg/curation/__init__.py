@@ -1,0 +1,1 @@
+"""Curation: from folders of CT, MR and masks to a data set that can be trusted."""
