@@ -17,20 +17,23 @@ from hnseg.image.orient import canonical
 from hnseg.image.resample import resample
 from hnseg.preprocessing import PreprocessSettings, preprocess
 from hnseg_training.config import CohortConfig, TrainConfig
-from hnseg_training.sources import RawCase, case_loaders
+from hnseg_training.sources import RawCase, case_loaders, merge_of
 
 _POINTS_PER_ORGAN = 2000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedCase:
-    """Memory-mapped: ``image`` (C, K, J, I) float16, ``labels`` (K, J, I) uint8, points (n, 3) kji by label."""
+    """Memory-mapped: ``image`` (C, K, J, I) float16, ``labels`` (K, J, I) uint8, points (n, 3) kji by label.
+
+    ``merge`` (31,) int64: the label that each label counts as, see ``sources.merge_of``.
+    """
 
     name: str
     image: NDArray[np.float16]
     labels: NDArray[np.uint8]
     points: dict[int, NDArray[np.int32]]
-    annotated: tuple[int, ...]
+    merge: NDArray[np.int64]
 
 
 def prepare(config: TrainConfig, folder: Path, *, on_progress: Callable[[float, str], None]) -> list[list[Path]]:
@@ -59,7 +62,7 @@ def open_case(folder: Path) -> PreparedCase:
         by_label = {int(key): points[key] for key in points.files}
     image = np.load(folder / "image.npy", mmap_mode="r")
     labels = np.load(folder / "labels.npy", mmap_mode="r")
-    return PreparedCase(about["name"], image, labels, by_label, tuple(about["annotated"]))
+    return PreparedCase(about["name"], image, labels, by_label, merge_of(about["annotated"], about["unions"]))
 
 
 def _write(folder: Path, raw: RawCase, settings: PreprocessSettings) -> None:
@@ -72,7 +75,7 @@ def _write(folder: Path, raw: RawCase, settings: PreprocessSettings) -> None:
     np.save(partial / "labels.npy", labels)
     points: dict[str, Any] = {str(label): chosen for label, chosen in _points(labels, prepared.body_kji).items()}
     np.savez(partial / "points.npz", **points)
-    about = {"name": raw.name, "annotated": list(raw.annotated), "spacing_mm": prepared.grid.spacing_mm}
+    about = {"name": raw.name, "annotated": raw.annotated, "unions": raw.unions, "spacing_mm": prepared.grid.spacing_mm}
     (partial / "case.json").write_text(json.dumps(about))
     partial.rename(folder)
 

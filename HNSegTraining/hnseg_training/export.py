@@ -74,7 +74,7 @@ def training_data(config: TrainConfig) -> str:
         elif cohort.source == "openkbp":
             parts.append(
                 "real planning CTs of OpenKBP (MIT licence; Babier et al. 2021, doi:10.1002/mp.14845; brainstem, cord, "
-                "parotids and mandible drawn, no MR)"
+                "parotids, mandible, larynx and oesophagus drawn, no MR)"
             )
         else:
             parts.append(f"up to {cohort.cases} cases in HaN-Seg's layout")
@@ -110,7 +110,8 @@ def _score_lines(measured: dict[str, Any]) -> list[str]:
     lines = ["## Scores on unseen cases", "", f"Means per organ. {cases}. Refused: {len(about['failed'])}.", ""]
     columns = list(measured["tables"])
     lines += ["| organ | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    for organ in [*BY_NAME, "mean"]:
+    unions = {name for table in measured["tables"].values() for name in table if " + " in name}
+    for organ in [*BY_NAME, *sorted(unions), "mean"]:
         cells = [measured["tables"][column].get(organ) for column in columns]
         lines.append(f"| {organ} | " + " | ".join("–" if cell is None else f"{cell:.3f}" for cell in cells) + " |")
     return lines

@@ -19,53 +19,60 @@ def class_weights(power: float = 0.4) -> Tensor:
     return torch.tensor([0.5, *weights], dtype=torch.float32)
 
 
-def dice_cross_entropy(logits: Tensor, labels: Tensor, annotated: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """1 − mean soft Dice of the organs present, and weighted cross-entropy; logits (N, classes), labels (N,).
+def dice_cross_entropy(logits: Tensor, labels: Tensor, merge: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """1 − mean soft Dice of the structures present, and weighted cross-entropy; logits (N, classes), labels (N,).
 
-    ``annotated`` (classes,) bool: organs that nobody drew join the background, whose probability is the sum of theirs
-    and its own (marginal loss, Shi et al. 2021, doi:10.1016/j.media.2021.101979), so that no unlabelled organ is pushed
-    down. Without any organ present the Dice part is 0.
+    ``merge`` (classes,) names the class that each class counts as: itself where somebody drew it, 0 where nobody did,
+    and one member for all organs that were drawn as one structure. What is merged shares the sum of its probabilities
+    (marginal loss, Shi et al. 2021, doi:10.1016/j.media.2021.101979), so no unlabelled organ is pushed down and the
+    parts of a union are free to share it. ``labels`` are merged already. Without any structure present the Dice part
+    is 0.
     """
-    losses: tuple[Tensor, Tensor] = _DiceCrossEntropy.apply(logits, labels, annotated, weights)  # type: ignore[no-untyped-call]
+    losses: tuple[Tensor, Tensor] = _DiceCrossEntropy.apply(logits, labels, merge, weights)  # type: ignore[no-untyped-call]
     return losses
 
 
 class _DiceCrossEntropy(torch.autograd.Function):
     """The two losses with their gradient written out: a third of the time and memory of the recorded one.
 
-    With p the softmax, t_n the probability of voxel n's target set (its label, or the merged background) and P_c the
-    sum of p over voxels, both losses depend on p through t and P alone, so ∂L/∂p_nc = a_n·[c in set n] + b_c, and the
-    softmax's own rule gives ∂L/∂z = p·(∂L/∂p − Σ_c p·∂L/∂p).
+    With p the softmax, q its sums over merged classes, t_n = q at voxel n's label and Q_k the sum of q over voxels,
+    both losses depend on q through t and Q alone: ∂L/∂q_nk = a_n·[k is n's label] + b_k, and p_c inherits from its q.
+    The softmax's own rule gives ∂L/∂z = p·(∂L/∂p − Σ_c p·∂L/∂p).
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, annotated: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, merge: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         p = F.softmax(logits, dim=-1)
-        merged = (~annotated).to(p.dtype)
-        merged[0] = 1
-        background = labels == 0
-        target = torch.where(background, p @ merged, p.gather(1, labels[:, None])[:, 0]).clamp_min(1e-12)
+        q = _merged(p, merge)
+        target = q.gather(1, labels[:, None])[:, 0].clamp_min(1e-12)
         voxel_weights = weights[labels]
         cross_entropy = -(voxel_weights * target.log()).sum() / voxel_weights.sum()
         reference = torch.bincount(labels, minlength=p.shape[1])
         overlap = torch.zeros_like(weights).scatter_add(0, labels, target)
-        present = (reference > 0) & annotated
+        present = reference > 0
         present[0] = False
-        size = (reference + p.sum(dim=0)).clamp_min(1e-6)
-        organs = present.sum().clamp_min(1)
-        dice = torch.where(present.any(), 1 - (2 * overlap / size)[present].sum() / organs, 0.0)
-        ctx.save_for_backward(p, labels, target, voxel_weights, merged, present, overlap, size)
+        size = (reference + q.sum(dim=0)).clamp_min(1e-6)
+        structures = present.sum().clamp_min(1)
+        dice = torch.where(present.any(), 1 - (2 * overlap / size)[present].sum() / structures, 0.0)
+        ctx.save_for_backward(p, q, labels, target, voxel_weights, merge, present, overlap, size)
         return dice, cross_entropy
 
     @staticmethod
     def backward(ctx: Any, dice_gradient: Tensor, entropy_gradient: Tensor) -> Any:
-        p, labels, target, voxel_weights, merged, present, overlap, size = ctx.saved_tensors
+        p, q, labels, target, voxel_weights, merge, present, overlap, size = ctx.saved_tensors
         share = dice_gradient * present / present.sum().clamp_min(1)
         per_class = share * 2 * overlap / size**2
         per_voxel = -entropy_gradient * voxel_weights / (voxel_weights.sum() * target) - (share * 2 / size)[labels]
-        background = (labels == 0).to(p.dtype) * per_voxel
-        organ = per_voxel - background
-        mean = per_voxel * target + p @ per_class
-        gradient = torch.outer(background, merged).add_(per_class).sub_(mean[:, None])
-        gradient.scatter_add_(1, labels[:, None], organ[:, None]).mul_(p)
-        return gradient, None, None, None
+        gradient = per_class.expand_as(q).scatter_add(1, labels[:, None], per_voxel[:, None])
+        gradient -= (per_voxel * target + q @ per_class)[:, None]
+        gradient = gradient if _is_identity(merge) else gradient.index_select(1, merge)
+        return gradient.mul_(p), None, None, None
+
+
+def _merged(p: Tensor, merge: Tensor) -> Tensor:
+    """Probabilities summed over the classes that count as one; (N, classes), 0 where a class counts as another."""
+    return p if _is_identity(merge) else p @ F.one_hot(merge, p.shape[1]).to(p.dtype)
+
+
+def _is_identity(merge: Tensor) -> bool:
+    return bool((merge == torch.arange(len(merge), device=merge.device)).all())

@@ -34,22 +34,25 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
 
     def training_step(self, batch: Patch, batch_index: int) -> Tensor:
         """Loss of one batch; logged with its two parts."""
-        logits, labels = self._flat(batch)
-        dice, cross_entropy = dice_cross_entropy(logits, labels, batch["annotated"].all(dim=0), self.weights)
+        losses = [
+            dice_cross_entropy(logits, labels, merge, self.weights)
+            for logits, labels, merge in zip(*self._flat(batch), batch["merge"], strict=True)
+        ]
+        dice, cross_entropy = (torch.stack(values).mean() for values in zip(*losses, strict=True))
         loss = dice + cross_entropy
         self.log_dict({"loss": loss, "dice_loss": dice, "cross_entropy": cross_entropy}, prog_bar=True)
         return loss
 
     def _flat(self, batch: Patch) -> tuple[Tensor, Tensor]:
-        """Logits (N, classes) and labels (N,) in the same order of sub-voxels."""
+        """Logits (B, N, classes) and labels (B, N) in the same order of sub-voxels."""
         labels = batch["labels"][:, None].long()
         if isinstance(self.network, SubpixelUNet):
             logits = self.network.subvoxel_logits(batch["image"])
             labels = pixel_unshuffle(labels, self.network.factor)
         else:
             logits = self.network(batch["image"])
-        logits = logits.permute(0, 2, 3, 4, 1).reshape(-1, CLASSES)
-        return logits, labels.permute(0, 2, 3, 4, 1).reshape(-1)
+        logits = logits.permute(0, 2, 3, 4, 1).reshape(len(logits), -1, CLASSES)
+        return logits, labels.permute(0, 2, 3, 4, 1).reshape(len(labels), -1)
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up, plateau and linear decay."""

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from hnseg.organs import ORGANS
 from hnseg_training.augmentation import (
     apply_intensity,
     apply_modality_loss,
@@ -26,11 +25,11 @@ from hnseg_training.config import TrainConfig
 
 
 class Patch(TypedDict):
-    """``image`` (C, K, J, I) float32, ``labels`` (K, J, I) uint8, ``annotated`` (31,) bool (background: True)."""
+    """``image`` (C, K, J, I) float32, ``labels`` (K, J, I) uint8, ``merge`` (31,) int64: what each label counts as."""
 
     image: Tensor
     labels: Tensor
-    annotated: Tensor
+    merge: Tensor
 
 
 class PatchDataset(IterableDataset[Patch]):
@@ -58,7 +57,7 @@ class PatchDataset(IterableDataset[Patch]):
         case = self._open(folders[int(rng.integers(len(folders)))])
         centre = draw_centre(rng, case, self.config)
         image, labels = cut(case, centre, draw_affine(rng, self.config.augmentation), self.config.patch.size_kji)
-        return Patch(image=self._augmented(rng, image), labels=labels, annotated=annotated_mask(case.annotated))
+        return Patch(image=self._augmented(rng, image), labels=labels, merge=torch.from_numpy(case.merge))
 
     def _augmented(self, rng: np.random.Generator, image: Tensor) -> Tensor:
         config, ct_channels = self.config, len(self.config.preprocess.ct_windows_hu)
@@ -110,10 +109,3 @@ def _block(case: PreparedCase, low: np.ndarray, high: np.ndarray) -> tuple[Tenso
     image[(slice(None), *target)] = torch.from_numpy(case.image[(slice(None), *source)].astype(np.float32))
     labels[target] = torch.from_numpy(np.array(case.labels[source]))
     return image, labels
-
-
-def annotated_mask(annotated: tuple[int, ...]) -> Tensor:
-    """(31,) bool: which labels somebody drew; background counts as drawn."""
-    mask = torch.zeros(len(ORGANS) + 1, dtype=torch.bool)
-    mask[[0, *annotated]] = True
-    return mask

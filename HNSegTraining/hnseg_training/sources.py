@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from hnseg.errors import InputError
 from hnseg.image.files import read_transform, read_volume
@@ -27,7 +28,11 @@ _MARGIN_MM = 45.0
 
 @dataclass(frozen=True, slots=True)
 class RawCase:
-    """One patient before preprocessing. ``annotated`` holds the labels that somebody drew; others are unknown."""
+    """One patient before preprocessing.
+
+    ``annotated`` holds the labels that somebody drew; others are unknown. ``unions`` holds groups of labels that were
+    drawn as one structure; in ``labels`` the group's first stands for all.
+    """
 
     name: str
     ct: Volume
@@ -35,6 +40,17 @@ class RawCase:
     mr: Volume | None = None
     ct_to_mr: sitk.Transform | None = None
     annotated: tuple[int, ...] = tuple(organ.label for organ in ORGANS)
+    unions: tuple[tuple[int, ...], ...] = ()
+
+
+def merge_of(annotated: Iterable[int], unions: Iterable[Sequence[int]]) -> NDArray[np.int64]:
+    """(31,) the label that each label counts as: itself if drawn, its union's first member, else background."""
+    merge = np.zeros(len(ORGANS) + 1, dtype=np.int64)
+    for label in annotated:
+        merge[label] = label
+    for union in unions:
+        merge[list(union)] = union[0]
+    return merge
 
 
 def case_loaders(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
@@ -80,8 +96,17 @@ def _around_organs(patient: Patient, spacing_mm: tuple[float, float, float]) -> 
     return grid.cropped(start.tolist(), (stop - start).tolist())
 
 
-# OpenKBP's label → our organ; its larynx and oesophagus are other structures than ours and count as not annotated.
-_OPENKBP = {1: "Brainstem", 2: "SpinalCord", 3: "Parotid_R", 4: "Parotid_L", 7: "Bone_Mandible"}
+# OpenKBP's label and column → our organs. Its larynx is several of ours; its oesophagus begins with our inlet, and what
+# lies below our short cervical segment counts as more of that.
+_OPENKBP = {
+    1: ("Brainstem", ("Brainstem",)),
+    2: ("SpinalCord", ("SpinalCord",)),
+    3: ("Parotid_R", ("Parotid_R",)),
+    4: ("Parotid_L", ("Parotid_L",)),
+    5: ("Esophagus", ("Esophagus_S", "Cricopharyngeus")),
+    6: ("Larynx", ("Larynx_SG", "Glottis", "Arytenoid")),
+    7: ("Bone_Mandible", ("Bone_Mandible",)),
+}
 
 
 def _openkbp(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
@@ -96,16 +121,23 @@ def _openkbp(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
 
 def _openkbp_case(folder: Path, row: dict[str, str]) -> RawCase:
     name, *_ = row.values()
+    groups = {
+        value: tuple(find_organ(organ).label for organ in organs)
+        for value, (column, organs) in _OPENKBP.items()
+        if row[column] == "1"
+    }
     drawn = read_volume(folder / f"{name}_oar.nii.gz")
-    labels = np.zeros(drawn.array_kji.shape, dtype=np.uint8)
-    annotated = []
-    for value, organ_name in _OPENKBP.items():
-        if row[organ_name] == "1":
-            label = find_organ(organ_name).label
-            labels[drawn.array_kji == value] = label
-            annotated.append(label)
+    lookup = np.zeros(256, dtype=np.uint8)
+    for value, group in groups.items():
+        lookup[value] = group[0]
     ct = read_volume(folder / f"{name}_ct.nii.gz")
-    return RawCase(name, ct, drawn.with_array(labels), annotated=tuple(annotated))
+    return RawCase(
+        name,
+        ct,
+        drawn.with_array(lookup[drawn.array_kji]),
+        annotated=tuple(group[0] for group in groups.values() if len(group) == 1),
+        unions=tuple(group for group in groups.values() if len(group) > 1),
+    )
 
 
 def _hanseg(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:

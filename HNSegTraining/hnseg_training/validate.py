@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hnseg.errors import HNSegError
 from hnseg.evaluation.compare import CompareOptions, compare
@@ -33,8 +34,9 @@ def validate(
 ) -> None:
     """Segment every case with MR (where it has one) and without, and write per-organ means of DSC and HD95 as JSON.
 
-    The MR is registered by the engine, not placed by the truth. Only annotated organs are scored; ``cases`` limits each
-    cohort. A case that the engine refuses is named under ``failed``. The file is rewritten after each case.
+    The MR is registered by the engine, not placed by the truth. Only annotated organs are scored, and unions as one;
+    ``cases`` limits each cohort. A case that the engine refuses is named under ``failed``. The file is rewritten after
+    each case.
     """
     rows: Rows = defaultdict(lambda: defaultdict(list))
     failed: list[str] = []
@@ -63,14 +65,29 @@ def _modes(cohort: CohortConfig, case: RawCase) -> list[tuple[str, Volume | None
 
 def _scores(bundle: Bundle, case: RawCase, mr: Volume | None) -> tuple[dict[str, float], dict[str, float]]:
     result = segment(case.ct, mr, bundle=bundle, options=SegmentOptions())
-    names = tuple(organ.name for organ in ORGANS if organ.label in case.annotated)
+    lookup, names = as_drawn(case), structure_names(case)
     scores = compare(
-        Segmentation.from_labels(result.labels),
+        Segmentation.from_labels(result.labels.with_array(lookup[result.labels.array_kji])),
         Segmentation.from_labels(case.labels),
-        CompareOptions(organs=names, check_placement=False),
+        CompareOptions(organs=tuple(names), check_placement=False),
     )
     scored = [row for row in scores.organs if row.scored]
-    return {row.organ: row.dsc for row in scored}, {row.organ: row.hd95_mm for row in scored}
+    return {names[row.organ]: row.dsc for row in scored}, {names[row.organ]: row.hd95_mm for row in scored}
+
+
+def as_drawn(case: RawCase) -> NDArray[np.uint8]:
+    """(256,) what each predicted label counts as in this case: itself, or the first of its union."""
+    lookup = np.arange(256, dtype=np.uint8)
+    for union in case.unions:
+        lookup[list(union)] = union[0]
+    return lookup
+
+
+def structure_names(case: RawCase) -> dict[str, str]:
+    """What somebody drew: the organ whose label stands for it → its name, a union's being that of its parts."""
+    groups = [(label,) for label in case.annotated] + list(case.unions)
+    names = [[ORGANS[label - 1].name for label in group] for group in groups]
+    return {parts[0]: " + ".join(parts) for parts in names}
 
 
 def _write(output: Path, bundle: Bundle, rows: Rows, failed: list[str]) -> None:

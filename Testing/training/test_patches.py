@@ -9,7 +9,8 @@ import torch
 
 from hnseg_training.cases import open_case
 from hnseg_training.config import CohortConfig, PatchConfig, TrainConfig
-from hnseg_training.patches import PatchDataset, annotated_mask, draw_centre
+from hnseg_training.patches import PatchDataset, draw_centre
+from hnseg_training.sources import merge_of
 
 
 def write_case(folder, *, annotated=(1, 2), big=1, small=2):
@@ -25,7 +26,7 @@ def write_case(folder, *, annotated=(1, 2), big=1, small=2):
     np.save(folder / "labels.npy", labels)
     points = {str(label): np.argwhere(labels == label).astype(np.int32) for label in (0, big, small)}
     np.savez(folder / "points.npz", **points)
-    (folder / "case.json").write_text(json.dumps({"name": folder.name, "annotated": annotated}))
+    (folder / "case.json").write_text(json.dumps({"name": folder.name, "annotated": annotated, "unions": []}))
     return folder
 
 
@@ -57,10 +58,10 @@ def test_cohorts_are_drawn_by_their_share(tmp_path, config):
     config = TrainConfig(name="t", patch=config.patch, cohorts=(CohortConfig(share=3.0), CohortConfig(share=1.0)))
     folders = [[write_case(tmp_path / "a", annotated=(1, 2))], [write_case(tmp_path / "b", annotated=(2,))]]
     stream = iter(PatchDataset(config, folders))
-    both_drawn = sum(bool(next(stream)["annotated"][1]) for _ in range(80))
+    both_drawn = sum(int(next(stream)["merge"][1]) == 1 for _ in range(80))
     assert 48 <= both_drawn <= 72
 
 
-def test_the_background_always_counts_as_annotated():
-    mask = annotated_mask((5, 30))
-    assert mask.nonzero().flatten().tolist() == [0, 5, 30]
+def test_undrawn_organs_count_as_background_and_the_parts_of_a_union_as_its_first():
+    merge = merge_of((5, 30), [(22, 3, 21)])
+    assert {label: int(kind) for label, kind in enumerate(merge) if kind} == {5: 5, 30: 30, 3: 22, 21: 22, 22: 22}
