@@ -1,4 +1,4 @@
-"""Augmentation of patches: sample, then apply. Left and right are never mirrored: they are different organs."""
+"""Augmentation of patches: sample, then apply. Left and right are different organs: a mirror swaps them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from hnseg.organs import ORGANS, swap_sides
 from hnseg_training.config import AugmentationConfig
 
 Matrix = NDArray[np.float64]
@@ -28,11 +29,12 @@ class Intensity:
 
 @dataclass(frozen=True, slots=True)
 class ModalityLoss:
-    """What befalls the MR: left out, cut below a slice, or shifted (voxels)."""
+    """What befalls the MR: left out, cut below a slice, shifted (voxels), or turned about the middle."""
 
     drop: bool
     cut_below: int
     shift_kji: tuple[int, int, int]
+    turn: Matrix | None = None
 
 
 def draw_affine(rng: np.random.Generator, config: AugmentationConfig) -> Matrix | None:
@@ -42,6 +44,17 @@ def draw_affine(rng: np.random.Generator, config: AugmentationConfig) -> Matrix 
     angles = rng.uniform(-config.rotation_deg, config.rotation_deg, 3)
     zoom = np.exp(rng.uniform(-config.zoom, config.zoom, 3) * 0.4 + rng.uniform(-config.zoom, config.zoom) * 0.6)
     return np.asarray(Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * zoom)
+
+
+def draw_elastic(
+    rng: np.random.Generator, config: AugmentationConfig, size_kji: tuple[int, int, int], spacing_kji: Matrix
+) -> Tensor | None:
+    """Displacements (3, knots…) in voxels (k, j, i) on a coarse lattice over the patch, or None."""
+    if not config.elastic_probability or rng.random() >= config.elastic_probability:
+        return None
+    knots = np.maximum(np.ceil(np.asarray(size_kji) * spacing_kji / config.elastic_knots_mm), 1).astype(int) + 2
+    moves_mm = rng.normal(0.0, config.elastic_mm, (3, *knots))
+    return torch.as_tensor(moves_mm / spacing_kji[:, None, None, None], dtype=torch.float32)
 
 
 def draw_intensity(rng: np.random.Generator, config: AugmentationConfig, channels: int) -> Intensity:
@@ -62,7 +75,24 @@ def draw_modality_loss(
     reach = max(0, round(config.mr_shift_mm / voxel_mm))
     k, j, i = (int(v) for v in rng.integers(-reach, reach + 1, 3))
     cut = int(rng.integers(0, size_kji[0])) if rng.random() < config.mr_cut_probability else 0
-    return ModalityLoss(bool(rng.random() < config.mr_dropout), cut, (k, j, i))
+    drop = bool(rng.random() < config.mr_dropout)
+    return ModalityLoss(drop, cut, (k, j, i), _small_turn(rng, config.mr_turn_deg))
+
+
+def _small_turn(rng: np.random.Generator, degrees: float) -> Matrix | None:
+    if not degrees:
+        return None
+    return np.asarray(Rotation.from_euler("xyz", rng.uniform(-degrees, degrees, 3), degrees=True).as_matrix())
+
+
+def mirror(image: Tensor, labels: Tensor, merge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The patch as its mirror image across x, with left and right organs' labels swapped.
+
+    ``image`` (C, K, J, I), ``labels`` (K, J, I), ``merge`` (31,): the label that each label counts as; axis I is x.
+    """
+    swap = torch.tensor([swap_sides(label) for label in range(len(ORGANS) + 1)])
+    swapped = swap[merge[swap]]  # a swap is its own inverse
+    return image.flip(-1), swap[labels.flip(-1).long()].to(labels.dtype), swapped
 
 
 def apply_intensity(image: Tensor, change: Intensity, *, ct_channels: int, generator: torch.Generator) -> Tensor:
@@ -80,24 +110,51 @@ def apply_intensity(image: Tensor, change: Intensity, *, ct_channels: int, gener
 
 
 def apply_modality_loss(image: Tensor, loss: ModalityLoss, *, ct_channels: int) -> Tensor:
-    """(C, K, J, I) with the MR channels dropped, cut below slice ``cut_below`` or shifted."""
+    """(C, K, J, I) with the MR channels dropped, cut below slice ``cut_below``, shifted or turned."""
     changed = image.clone()
     if loss.drop:
         changed[ct_channels:] = 0
         return changed
+    if loss.turn is not None:
+        changed[ct_channels:] = _turned_mr(changed[ct_channels:], loss.turn)
     if any(loss.shift_kji):
         changed[ct_channels:] = torch.roll(changed[ct_channels:], loss.shift_kji, dims=(1, 2, 3))
     changed[ct_channels:, : loss.cut_below] = 0
     return changed
 
 
+def _turned_mr(mr: Tensor, turn: Matrix) -> Tensor:
+    """The MR with its valid mask, which stays one of zeros and ones."""
+    k, j, i = mr.shape[1:]
+    centre = (np.array([k, j, i]) - 1) / 2
+    nothing = torch.zeros((k, j, i), dtype=torch.uint8)
+    turned, _ = sample_affine(
+        mr, nothing, centre_kji=centre, matrix=turn, size_kji=(k, j, i), fill=torch.zeros(len(mr))
+    )
+    valid = (turned[-1] > 0.999).to(mr.dtype)
+    return torch.cat([turned[:-1] * valid, valid[None]])
+
+
 def sample_affine(
-    image: Tensor, labels: Tensor, *, centre_kji: Matrix, matrix: Matrix, size_kji: tuple[int, int, int], fill: Tensor
+    image: Tensor,
+    labels: Tensor,
+    *,
+    centre_kji: Matrix,
+    matrix: Matrix,
+    size_kji: tuple[int, int, int],
+    fill: Tensor,
+    displacement: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """A patch around ``centre_kji``, turned by ``matrix``: image linear, labels nearest, ``fill`` outside."""
+    """A patch around ``centre_kji``, turned by ``matrix``: image linear, labels nearest, ``fill`` outside.
+
+    ``displacement``: of ``draw_elastic``; it moves where each voxel is read, after the turn.
+    """
     axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in size_kji]
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
     source = offsets @ torch.as_tensor(matrix.T, dtype=torch.float32) + torch.as_tensor(centre_kji, dtype=torch.float32)
+    if displacement is not None:
+        smooth = F.interpolate(displacement[None], size=size_kji, mode="trilinear", align_corners=True)[0]
+        source = source + smooth.permute(1, 2, 3, 0)
     extent = torch.tensor(image.shape[1:], dtype=torch.float32)
     normalised = ((2 * source + 1) / extent - 1).flip(-1)[None]
     inside = (normalised.abs() <= 1).all(dim=-1)

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import yaml
 
 from hnseg.errors import ConfigError
-from hnseg.plain import from_plain
+from hnseg.organs import ORGANS, Organ, find_organs
+from hnseg.plain import from_plain, nearest
 from hnseg.preprocessing import PreprocessSettings
 
 
@@ -41,26 +42,47 @@ class CohortConfig:
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """A network of ``hnseg.models.networks`` by name, with its arguments (in and out channels are filled in)."""
+    """A network of ``hnseg.models.networks`` by name, with its arguments (in and out channels are filled in).
+
+    ``smoke``: arguments that a smoke run replaces, so that it is as deep but narrower.
+    """
 
     name: str = "subpixel_unet"
     arguments: dict[str, Any] = field(default_factory=dict)
+    smoke: dict[str, Any] = field(default_factory=dict)
     compile: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PatchConfig:
-    """Patch sampling: ``size_kji`` voxels, centred on an organ drawn uniformly with probability ``organ_share``."""
+    """Patch sampling: ``size_kji`` voxels, centred on an organ drawn uniformly with probability ``organ_share``.
+
+    ``predict_kji``: size of the predictor's windows where it differs, as for 2D networks.
+    """
 
     size_kji: tuple[int, int, int] = (80, 112, 112)
+    predict_kji: tuple[int, int, int] | None = None
     organ_share: float = 0.85
     jitter: float = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class AugmentationConfig:
-    """Ranges and probabilities; a mirror is not among them, because left and right are different organs."""
+    """Ranges and probabilities. A mirror swaps the labels of left and right in the same step.
 
+    ``elastic_mm``: deviation of a smooth displacement whose knots are ``elastic_knots_mm`` apart. ``bias``: largest
+    coefficient of MONAI's bias field of the MR. ``streak_hu``: strength of metal streaks in the CT.
+    """
+
+    mirror_probability: float = 0.0
+    elastic_probability: float = 0.0
+    elastic_mm: float = 3.0
+    elastic_knots_mm: float = 24.0
+    bias_probability: float = 0.0
+    bias: float = 0.3
+    streak_probability: float = 0.0
+    streak_hu: float = 400.0
+    mr_turn_deg: float = 0.0
     affine_probability: float = 0.5
     rotation_deg: float = 12.0
     zoom: float = 0.15
@@ -73,38 +95,106 @@ class AugmentationConfig:
     mr_shift_mm: float = 2.0
 
 
+LOSS_TERMS = ("dice_cross_entropy", "cross_entropy", "focal", "soft_dice", "generalised_dice", "boundary")
+
+
+@dataclass(frozen=True, slots=True)
+class LossConfig:
+    """A weighted sum of ``terms`` (of ``LOSS_TERMS``), whose weights move to ``final_terms`` during training.
+
+    ``gamma``: of the focal loss. ``class_weights``: small organs weigh more in entropies ("volume") or not ("none").
+    ``adapt_to_organs``: organs that validate badly weigh more. ``mixup``: pairs of patches are blended, the partner
+    drawn evenly ("plain") or with small organs preferred ("weighted"); ``mixup_alpha`` is the Beta distribution's.
+    """
+
+    terms: dict[str, float] = field(default_factory=lambda: {"dice_cross_entropy": 1.0})
+    final_terms: dict[str, float] = field(default_factory=dict)
+    gamma: float = 2.0
+    class_weights: Literal["volume", "none"] = "volume"
+    adapt_to_organs: bool = False
+    mixup: Literal["none", "plain", "weighted"] = "none"
+    mixup_alpha: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in (*self.terms, *self.final_terms):
+            if name not in LOSS_TERMS:
+                raise ConfigError(f"No loss is called {name!r}; {nearest(name, LOSS_TERMS)}")
+
+
 @dataclass(frozen=True, slots=True)
 class OptimisationConfig:
-    """AdamW; warm-up, a constant stretch, then a linear decay to zero over the last ``decay_share`` of the steps."""
+    """Optimiser, schedule, checkpoints.
+
+    ``schedule`` follows ``warmup_steps``: "linear" is constant, then falls over the last ``decay_share`` of the steps;
+    "cosine" falls from the start; "restarts" is a cosine anew every ``restart_steps``; "plateau" is divided by ten
+    after ``patience`` validations without a better loss. All end at ``least_learning_rate``. Every ``validate_every``
+    steps (0: never) the loss of ``validation_patches`` unseen, unaugmented patches is measured: the best checkpoint,
+    "plateau" and ``stop_after`` (validations without a better loss; 0: never) follow it. ``precision``: "auto" is bf16
+    on a GPU and float32 elsewhere.
+    """
 
     steps: int = 2000
     batch_size: int = 1
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: float = 2e-3
+    least_learning_rate: float = 0.0
     weight_decay: float = 1e-2
+    schedule: Literal["linear", "cosine", "restarts", "plateau"] = "linear"
     warmup_steps: int = 50
     decay_share: float = 0.4
+    restart_steps: int = 0
+    patience: int = 3
+    validate_every: int = 0
+    validation_patches: int = 16
+    stop_after: int = 0
     gradient_clip: float = 1.0
     ema_decay: float = 0.99
     checkpoint_every: int = 100
     loader_workers: int = 1
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.schedule == "restarts" and self.restart_steps < 1:
+            raise ConfigError(f"The schedule 'restarts' needs restart_steps of 1 or more, got {self.restart_steps}.")
+        if (self.schedule == "plateau" or self.stop_after) and not self.validate_every:
+            raise ConfigError("The schedule 'plateau' and stop_after follow the validation loss; set validate_every.")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """One system. ``start_from``: a model bundle or a run's folder whose weights training starts from."""
+    """One system.
+
+    ``start_from``: a model bundle or a run's folder whose weights training starts from. ``freeze``: share of the
+    layers, counted from the input, that keep them. ``organs``: what the network tells apart; empty means all.
+    """
 
     name: str
     title: str = ""
     version: str = "0.1.0"
     seed: int = 0
     start_from: str = ""
+    freeze: float = 0.0
+    organs: tuple[str, ...] = ()
     cohorts: tuple[CohortConfig, ...] = (CohortConfig(),)
     validation: tuple[CohortConfig, ...] = ()
     preprocess: PreprocessSettings = field(default_factory=PreprocessSettings)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     patch: PatchConfig = field(default_factory=PatchConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.freeze < 1.0:
+            raise ConfigError(f"freeze is a share of the layers from 0 up to 1 (excluded), got {self.freeze}.")
+        if self.optimisation.validate_every and not self.validation:
+            raise ConfigError("validate_every needs cases that are not trained on; name cohorts under validation.")
+        find_organs(self.organs)
+
+    @property
+    def classes(self) -> tuple[Organ, ...]:
+        """The organs that the network tells apart, in the order of its channels after the background."""
+        return find_organs(self.organs) if self.organs else ORGANS
 
 
 def load_config(path: Path) -> TrainConfig:

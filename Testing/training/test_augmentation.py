@@ -2,14 +2,19 @@
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
+from hnseg.organs import find_organ
+from hnseg_training.artefacts import Streaks, apply_bias, apply_streaks, streak_field
 from hnseg_training.augmentation import (
     Intensity,
     ModalityLoss,
     apply_intensity,
     apply_modality_loss,
     draw_affine,
+    draw_elastic,
     draw_modality_loss,
+    mirror,
     sample_affine,
 )
 from hnseg_training.config import AugmentationConfig
@@ -81,3 +86,91 @@ def test_the_mr_is_dropped_about_as_often_as_asked():
     config = AugmentationConfig(mr_dropout=0.35)
     dropped = sum(draw_modality_loss(rng, config, (8, 8, 8), 1.5).drop for _ in range(2000))
     assert 600 < dropped < 800
+
+
+def sides(shape=(6, 8, 10)):
+    """A left organ at large i (+x) that is bright, and a right one at small i that is dim."""
+    left, right = find_organ("Parotid_L").label, find_organ("Parotid_R").label
+    labels = torch.zeros(shape, dtype=torch.uint8)
+    labels[1:3, 2:5, 7:9] = left
+    labels[3:5, 3:6, 1:3] = right
+    image = torch.zeros(4, *shape)
+    image[0] = (labels == left) * 0.5 + (labels == right) * 0.25
+    return image, labels, left, right
+
+
+def test_a_mirror_swaps_left_and_right_in_labels_and_in_what_was_drawn():
+    image, labels, left, right = sides()
+    merge = torch.arange(31)
+    merge[right] = 0
+    turned, swapped, now = mirror(image, labels, merge)
+    assert (swapped == left).nonzero()[:, 2].float().mean() > (swapped == right).nonzero()[:, 2].float().mean()
+    assert (turned[0][swapped == right] == 0.5).all(), "what was the left organ's tissue is on the right now"
+    assert now[left] == 0
+    assert now[right] == right
+    for again, before in zip(mirror(turned, swapped, now), (image, labels, merge), strict=True):
+        assert torch.equal(again, before)
+
+
+def test_elastic_displacements_move_image_and_labels_alike():
+    labels = torch.zeros(12, 12, 12, dtype=torch.uint8)
+    labels[4:8, 3:6, 5:9] = 7
+    config = AugmentationConfig(elastic_probability=1.0, elastic_mm=4.0, elastic_knots_mm=8.0)
+    displacement = draw_elastic(np.random.default_rng(4), config, (12, 12, 12), np.array([3.0, 1.5, 1.5]))
+    image, moved = sample_affine(
+        labels[None].float(),
+        labels,
+        centre_kji=np.full(3, 5.5),
+        matrix=np.eye(3),
+        size_kji=(12, 12, 12),
+        fill=torch.zeros(1),
+        displacement=displacement,
+    )
+    assert not torch.equal(moved, labels)
+    assert ((image[0] > 3.5) == (moved == 7)).float().mean() > 0.98
+
+
+def test_no_elastic_displacement_folds():
+    config = AugmentationConfig(elastic_probability=1.0)
+    for seed in range(30):
+        field = draw_elastic(np.random.default_rng(seed), config, (48, 64, 64), np.full(3, 1.5))
+        smooth = torch.nn.functional.interpolate(field[None], size=(48, 64, 64), mode="trilinear", align_corners=True)
+        for axis in range(3):
+            assert smooth[0, axis].diff(dim=axis).min() > -1.0, "neighbours would change places"
+
+
+def test_streaks_leave_from_the_metal_and_stay_in_its_slices():
+    streaks = Streaks((5.0, 10.0, 12.0), (0.0, 2.0), (0.1, 0.1), (400.0, -300.0), reach=8.0, thickness=1.5)
+    field = streak_field(streaks, (11, 24, 26))
+    assert field[5, 10, 16] > 100, "along angle 0, towards +i"
+    assert abs(field[5, 2, 12]) < 1
+    assert field[5].abs().max() > 50 * field[0].abs().max()
+
+
+def test_streaks_change_each_window_by_the_same_hu_and_never_the_mr():
+    image = torch.zeros(4, 5, 12, 12)
+    streaks = Streaks((2.0, 6.0, 6.0), (0.5,), (0.2,), (20.0,), reach=20.0, thickness=3.0)
+    changed = apply_streaks(image, streaks, ((-200.0, 200.0), (-1000.0, 2000.0)))
+    torch.testing.assert_close(changed[0] * 200, changed[1] * 1500)
+    assert changed[0].max() > 0.05
+    assert not changed[2:].any()
+
+
+def test_a_bias_field_brightens_the_mr_unevenly_and_never_where_it_is_not_valid():
+    image = torch.zeros(4, 6, 7, 8)
+    image[3, :4] = 1
+    config = AugmentationConfig(bias_probability=1.0, bias=0.5)
+    changed = apply_bias(image, np.random.default_rng(1), config)
+    assert changed[2, :4].std() > 0.05
+    assert not changed[2, 4:].any()
+    assert not changed[:2].any()
+    assert torch.equal(apply_bias(image, np.random.default_rng(1), config), changed)
+
+
+def test_a_turned_mr_keeps_a_mask_of_zeros_and_ones():
+    image = torch.ones(4, 8, 9, 10)
+    turn = Rotation.from_euler("xyz", [10, -5, 20], degrees=True).as_matrix()
+    turned = apply_modality_loss(image, ModalityLoss(False, 0, (0, 0, 0), turn), ct_channels=2)
+    assert torch.equal(turned[:2], image[:2])
+    assert set(turned[3].unique().tolist()) == {0.0, 1.0}
+    assert not turned[2][turned[3] == 0].any()
