@@ -124,9 +124,14 @@ def mr_channels(
     return np.where(inside, z_score, np.float32(0)), inside.astype(np.float32)
 
 
+def tissue_threshold(values: NDArray[np.floating] | NDArray[np.integer]) -> float:
+    """A tenth of an MR's 99th percentile: above it is tissue, without air and cortical bone."""
+    return 0.1 * float(np.percentile(values, 99))
+
+
 def _foreground_statistics(values: NDArray[np.float32]) -> tuple[float, float]:
     """Mean and deviation above a tenth of the 99th percentile: tissue without air and cortical bone."""
-    tissue = values[values > 0.1 * np.percentile(values, 99)]
+    tissue = values[values > tissue_threshold(values)]
     if tissue.size == 0 or float(tissue.std()) == 0.0:
         raise UnsupportedImage("The MR holds no signal where it meets the CT, got a constant; leave it out.")
     return float(tissue.mean()), float(tissue.std())

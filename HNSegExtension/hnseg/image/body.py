@@ -22,7 +22,7 @@ def body_mask(ct: Volume) -> Volume:
     slice filled. The grid is canonical (nearest to +x, +y, +z) and covers the CT. Raises ``UnsupportedImage`` when
     nothing in the image is denser than air.
     """
-    coarse = _subsampled(canonical(ct))
+    coarse = subsampled(canonical(ct), _WORKING_MM)
     dense = coarse.array_kji > _SKIN_HU
     solid = ndimage.binary_opening(dense, structure=_ball(2))
     if not solid.any():
@@ -32,9 +32,9 @@ def body_mask(ct: Volume) -> Volume:
     return coarse.with_array(_filled_slices(_closed(regrown)))
 
 
-def _subsampled(volume: Volume) -> Volume:
-    """Every n-th voxel along each axis, so that the spacing comes near 3 mm."""
-    steps = [max(1, round(_WORKING_MM / mm)) for mm in volume.grid.spacing_mm]
+def subsampled(volume: Volume, working_mm: float) -> Volume:
+    """Every n-th voxel along each axis, so that the spacing comes near ``working_mm``."""
+    steps = [max(1, round(working_mm / mm)) for mm in volume.grid.spacing_mm]
     i, j, k = steps
     array = volume.array_kji[::k, ::j, ::i]
     affine = volume.grid.ijk_to_lps.copy()

@@ -1,0 +1,182 @@
+"""Crops and spacings: where voxels go, that they come back, and that no organ is cut."""
+
+import numpy as np
+import pytest
+
+from hnseg.curation.shape import Boxed, ShapeSettings, onto, proof, reshaped, shaped_grid
+from hnseg.curation.skull import find_brain
+from hnseg.errors import ConfigError, GeometryMismatch, UnsupportedImage
+from hnseg.image.grid import Grid
+from hnseg.image.segmentation import Segmentation
+from hnseg.image.volume import Volume
+
+C, S = np.cos(np.radians(8)), np.sin(np.radians(8))
+OBLIQUE = Grid((5, 6, 7), (3.0, 2.0, 1.0), (-4.0, 11.0, 50.0), (C, -S, 0, S, C, 0, 0, 0, 1))
+BODY = Grid((60, 56, 150), (6.0, 7.0, 8.0), (-177.0, -150.0, -900.0))
+"""A standing person of 1.2 m."""
+BRAIN_Z = (180.0, 290.0)
+
+
+def person(grid=BODY, *, skull=True):
+    """Trunk with ribs, spine and a closed pelvic ring around soft tissue, a neck, and a skull around a brain, in HU."""
+    k, j, i = np.indices(grid.shape_kji)
+    x, y, z = np.moveaxis(grid.to_lps(np.stack([i, j, k], axis=-1)), -1, 0)
+    hu = np.full(grid.shape_kji, -1000, np.int16)
+    trunk = (z < 60) & ((x / 150) ** 2 + (y / 110) ** 2 < 1)
+    neck = (z >= 60) & (z < 170) & (x**2 + (y - 10) ** 2 < 60**2)
+    head = np.sqrt(((x - 5) / 78) ** 2 + (y / 98) ** 2 + ((z - 235) / 85) ** 2)
+    hu[trunk | neck | (head < 1.1)] = 40
+    hu[(z < 160) & ((x / 14) ** 2 + ((y - 60) / 14) ** 2 < 1)] = 500  # the spine
+    pelvis = np.sqrt((x / 130) ** 2 + (y / 92) ** 2)
+    hu[(z < -720) & (z > -800) & (pelvis > 0.9) & (pelvis < 1) & (np.abs(x) > 6)] = 700
+    hu[(z > -350) & (z < -20) & (pelvis > 0.88) & (pelvis < 1) & ((k % 4) == 0)] = 600  # ribs
+    if skull:
+        hu[(head >= 0.86) & (head < 1)] = 1200
+    return Volume(hu, grid)
+
+
+def organs(grid, **centres):
+    """A block of 5 × 3 × 3 voxels about a point for each organ."""
+    masks = {}
+    for name, centre in centres.items():
+        i, j, k = np.rint(grid.to_ijk(np.array(centre))).astype(int)
+        array = np.zeros(grid.shape_kji, np.uint8)
+        array[k - 1 : k + 2, j - 1 : j + 2, i - 2 : i + 3] = 1
+        masks[name] = Volume(array, grid)
+    return Boxed.of(Segmentation.from_masks(masks))
+
+
+def counted(grid):
+    return Volume(np.arange(grid.voxels, dtype=np.int32).reshape(grid.shape_kji), grid)
+
+
+def test_a_crop_copies_voxels_and_its_inverse_brings_them_back():
+    volume = counted(OBLIQUE)
+    crop = OBLIQUE.cropped((1, 2, 3), (3, 4, 2))
+    cut = onto(volume, crop, interpolation="linear", fill=-1)
+    assert np.array_equal(cut.array_kji, volume.array_kji[3:5, 2:6, 1:4])
+    back = onto(cut, OBLIQUE, interpolation="linear", fill=-1)
+    assert np.array_equal(back.array_kji[3:5, 2:6, 1:4], cut.array_kji)
+    assert np.count_nonzero(back.array_kji == -1) == OBLIQUE.voxels - 24
+    assert back.grid == OBLIQUE
+
+
+def test_padding_fills_what_the_image_does_not_reach():
+    padded = onto(counted(OBLIQUE), OBLIQUE.cropped((-2, 0, 0), (5, 6, 7)), interpolation="nearest", fill=-9)
+    assert (padded.array_kji[:, :, :2] == -9).all()
+    assert np.array_equal(padded.array_kji[:, :, 2:], counted(OBLIQUE).array_kji[:, :, :3])
+
+
+def test_a_lattice_that_runs_the_other_way_is_turned_not_resampled():
+    flipped = Grid((5, 6, 7), (3.0, 2.0, 1.0), tuple(OBLIQUE.to_lps([4, 5, 0])), (-C, S, 0, -S, -C, 0, 0, 0, 1))
+    moved = onto(counted(OBLIQUE), flipped, interpolation="nearest", fill=-1)
+    assert np.array_equal(moved.array_kji, counted(OBLIQUE).array_kji[:, ::-1, ::-1])
+    assert np.array_equal(onto(moved, OBLIQUE, interpolation="nearest", fill=-1).array_kji, counted(OBLIQUE).array_kji)
+
+
+def test_another_spacing_is_resampled_in_physical_space():
+    ramp = counted(OBLIQUE).grid
+    k, j, i = np.indices(ramp.shape_kji)
+    volume = Volume(ramp.to_lps(np.stack([i, j, k], axis=-1))[..., 0], ramp)
+    finer = onto(volume, ramp.respaced((1.5, 2.0, 0.5)), interpolation="linear", fill=np.nan)
+    k, j, i = np.indices(finer.grid.shape_kji)
+    x = finer.grid.to_lps(np.stack([i, j, k], axis=-1))[..., 0]
+    inside = np.isfinite(finer.array_kji)
+    assert inside.mean() > 0.5
+    x_low, x_high = volume.array_kji.min(), volume.array_kji.max()
+    within = inside & (x > x_low) & (x < x_high)
+    middle = within[1:-1, 1:-1, 1:-1]
+    assert finer.array_kji[1:-1, 1:-1, 1:-1][middle] == pytest.approx(x[1:-1, 1:-1, 1:-1][middle], abs=0.8)
+
+
+def test_the_brain_is_found_in_a_whole_body_and_no_pelvis_is_taken_for_it():
+    brain = find_brain(person())
+    assert brain.low_lps[2] == pytest.approx(BRAIN_Z[0], abs=25)
+    assert brain.high_lps[2] == pytest.approx(BRAIN_Z[1], abs=25)
+    assert abs((brain.low_lps[0] + brain.high_lps[0]) / 2 - 5) < 8
+
+
+def test_the_brain_is_found_where_the_vertex_is_cut_off():
+    whole = person()
+    cut = whole.cropped((0, 0, 0), (60, 56, 146))  # ends at z = 264, 40 mm below the top of the skull
+    assert find_brain(cut).low_lps[2] == pytest.approx(find_brain(whole).low_lps[2], abs=9)
+
+
+def test_a_ct_without_a_skull_is_refused_with_what_was_found():
+    with pytest.raises(UnsupportedImage, match="no skull"):
+        find_brain(person(skull=False))
+
+
+def test_the_head_crop_of_a_whole_body_goes_from_the_vertex_to_below_the_brain():
+    ct = person()
+    low, high = shaped_grid(ct, None, ShapeSettings("head")).bounds_lps()
+    brain = find_brain(ct)
+    assert low[2] == pytest.approx(brain.low_lps[2] - 110 - 15, abs=12)
+    assert high[2] == pytest.approx(min(brain.high_lps[2] + 30 + 15, 296), abs=12)
+    assert high[0] - low[0] < 360  # the shoulders' width is not needed
+
+
+def test_a_crop_grows_for_an_organ_and_the_proof_says_that_nothing_was_lost():
+    ct = person()
+    low_organ = organs(BODY, Brainstem=(5, 0, 185), Glnd_Thyroid=(0, -30, -120), Parotid_L=(60, 0, 165))
+    grid = shaped_grid(ct, low_organ, ShapeSettings("head"))
+    kept = proof(low_organ, Boxed.of(reshaped(low_organ.segmentation, grid)))
+    assert {row.structure: row.after_ml for row in kept} == pytest.approx(
+        {"Brainstem": 45 * 0.336, "Glnd_Thyroid": 45 * 0.336, "Parotid_L": 45 * 0.336}
+    )
+    assert grid.bounds_lps()[0][2] < -120
+
+
+def test_a_crop_that_cuts_an_organ_is_refused_by_name():
+    low_organ = organs(BODY, Glnd_Thyroid=(0, -30, -120))
+    grid = shaped_grid(person(), None, ShapeSettings("head"))
+    with pytest.raises(GeometryMismatch, match=r"cuts|loses"):
+        proof(low_organ, Boxed.of(reshaped(low_organ.segmentation, grid)))
+
+
+def test_one_voxel_less_is_a_cut():
+    inside = organs(BODY, Brainstem=(5, 0, 185))
+    box = inside.box(inside.segmentation.segments[0])
+    crop = BODY.cropped((0, 0, 0), (60, 56, box[0].stop - 1))
+    with pytest.raises(GeometryMismatch, match="cuts Brainstem"):
+        proof(inside, Boxed.of(reshaped(inside.segmentation, crop)))
+
+
+def test_an_organ_that_a_coarse_spacing_loses_is_named():
+    small = organs(BODY, Cochlea_L=(25, 0, 185))
+    coarse = ShapeSettings("ct", spacing_mm=(100.0, 100.0, 100.0))
+    grid = shaped_grid(person(), small, coarse)
+    with pytest.raises(GeometryMismatch, match="loses Cochlea_L"):
+        proof(small, Boxed.of(reshaped(small.segmentation, grid)))
+
+
+def test_512_columns_lie_about_the_organs_with_all_slices():
+    grid = Grid((700, 520, 9), (0.6, 0.6, 20.0), (-250.0, -150.0, 150.0))
+    ct = person(grid)
+    block = organs(grid, Brainstem=(60, 20, 250), Parotid_L=(90, -10, 230))
+    cut = shaped_grid(ct, block, ShapeSettings("512"))
+    assert cut.size_ijk == (512, 512, 9)
+    assert cut.spacing_mm == grid.spacing_mm
+    assert cut.centre_lps[:2] == pytest.approx([75, 5], abs=1.5)
+    proof(block, Boxed.of(reshaped(block.segmentation, cut)))
+
+
+def test_512_columns_are_padded_with_air_where_the_ct_has_fewer():
+    ct = person(Grid((200, 180, 9), (2.0, 2.0, 20.0), (-190.0, -170.0, 150.0)))
+    padded = onto(ct, shaped_grid(ct, None, ShapeSettings("512")), interpolation="linear", fill=-1000)
+    assert padded.array_kji.shape == (9, 512, 512)
+    assert np.count_nonzero(padded.array_kji > -1000) == np.count_nonzero(ct.array_kji > -1000)
+
+
+def test_the_cts_own_shape_is_left_alone_and_a_spacing_covers_it():
+    ct = person()
+    assert shaped_grid(ct, None, ShapeSettings()) == BODY
+    respaced = shaped_grid(ct, None, ShapeSettings(spacing_mm=(4.0, 4.0, 4.0)))
+    assert respaced.spacing_mm == (4, 4, 4)
+    assert respaced.bounds_lps()[1] == pytest.approx(BODY.bounds_lps()[1], abs=4)
+
+
+@pytest.mark.parametrize("wrong", [{"spacing_mm": (1.0, 0.0, 1.0)}, {"margin_mm": -1.0}, {"head_below_brain_mm": 0.0}])
+def test_settings_that_cannot_be_are_refused_when_made(wrong):
+    with pytest.raises(ConfigError):
+        ShapeSettings(**wrong)
