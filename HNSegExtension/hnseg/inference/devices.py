@@ -1,14 +1,18 @@
-"""Where the network runs, and what is tried when memory runs out."""
+"""Where the network runs and in which number format, and what is tried when memory runs out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from hnseg.errors import DeviceError
+
+Precision = Literal["auto", "full"]
+"""``full``: float32 throughout; ``auto``: a shorter format for the network's products where the device has it."""
 
 _VOXELS_PER_CALL = 4_000_000
 """Enough to keep a GPU busy; with 31 classes in float32 its output is half a gigabyte."""
@@ -36,17 +40,39 @@ def _has_mps() -> bool:
     return bool(torch.backends.mps.is_available())
 
 
+def network_type(device: torch.device, precision: Precision = "auto") -> torch.dtype:
+    """The format of the network's products: float16 on CUDA, bfloat16 on a CPU with AMX, else float32.
+
+    A CPU that merely has AVX-512 instructions for bfloat16 is slower with it than with float32 (docs/inference.md).
+    """
+    if precision == "auto" and device.type == "cuda":
+        return torch.float16
+    if precision == "auto" and device.type == "cpu" and _has_amx():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _has_amx() -> bool:
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)  # older PyTorch cannot tell
+    return bool(capabilities().get("amx_bf16"))
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One way to run: network on ``device``, probabilities gathered on ``gather``, ``batch`` windows per call."""
+    """One way to run: network on ``device`` in ``dtype``, probabilities gathered on ``gather``, ``batch`` windows per
+    call.
+    """
 
     device: torch.device
     gather: torch.device
     batch: int
+    dtype: torch.dtype
     reason: str = ""
 
 
-def memory_ladder(device: torch.device, window_voxels: int, batch: int = 0) -> tuple[Plan, ...]:
+def memory_ladder(
+    device: torch.device, window_voxels: int, batch: int = 0, precision: Precision = "auto"
+) -> tuple[Plan, ...]:
     """The plans to try in turn, each with the sentence that is said when it is reached (none for the first).
 
     ``batch`` 0: one window per call on a CPU, which gains nothing from more, and as many as keep a GPU busy.
@@ -55,14 +81,16 @@ def memory_ladder(device: torch.device, window_voxels: int, batch: int = 0) -> t
     usual = 1 if device.type == "cpu" else max(1, _VOXELS_PER_CALL // window_voxels)
     # MPS has no float64 and lacks operations that the gathering needs.
     gather = cpu if device.type == "mps" else device
-    first = Plan(device, gather, batch or usual)
+    dtype = network_type(device, precision)
+    first = Plan(device, gather, batch or usual, dtype)
     plans = [first]
     if first.batch > 1:
-        plans.append(Plan(device, gather, 1, f"{device} ran out of memory: one window at a time."))
+        plans.append(Plan(device, gather, 1, dtype, f"{device} ran out of memory: one window at a time."))
     if gather != cpu:
-        plans.append(Plan(device, cpu, 1, f"{device} ran out of memory: probabilities are gathered on the CPU."))
+        plans.append(Plan(device, cpu, 1, dtype, f"{device} ran out of memory: probabilities are gathered on the CPU."))
     if device != cpu:
-        plans.append(Plan(cpu, cpu, 1, f"{device} ran out of memory: the CPU takes over, which is slower."))
+        slower = f"{device} ran out of memory: the CPU takes over, which is slower."
+        plans.append(Plan(cpu, cpu, 1, network_type(cpu, precision), slower))
     return tuple(plans)
 
 

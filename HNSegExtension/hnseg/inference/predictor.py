@@ -22,7 +22,7 @@ from hnseg.image.grid import Grid
 from hnseg.image.orient import canonical
 from hnseg.image.volume import Volume
 from hnseg.inference.confidence import Confidence, ConfidenceTally
-from hnseg.inference.devices import Plan, is_out_of_memory, memory_ladder
+from hnseg.inference.devices import Plan, Precision, is_out_of_memory, memory_ladder
 from hnseg.inference.tiles import TileSettings, WindowRow, importance, window_rows
 from hnseg.inference.upsample import LabelUpsampler, ProbabilitySlice, axis_maps
 from hnseg.preprocessing import NetworkInput
@@ -35,7 +35,8 @@ class Prediction:
     """What the network says.
 
     ``labels``: uint8 on the output grid. ``confidence``: by label, absent organs left out. ``uncertainty``: 1 − winning
-    probability on the working grid, float32, if it was asked for. ``windows``: how many the network saw.
+    probability on the working grid, float32, if it was asked for. ``windows``: how many the network saw. ``precision``:
+    the number format of its products.
     """
 
     labels: Volume
@@ -43,6 +44,7 @@ class Prediction:
     uncertainty: Volume | None
     windows: int
     device: str
+    precision: str
     warnings: tuple[str, ...] = ()
 
 
@@ -54,6 +56,7 @@ def predict_labels(
     output_grid: Grid,
     tiles: TileSettings,
     device: torch.device | str = "cpu",
+    precision: Precision = "auto",
     uncertainty: bool = False,
     on_progress: Progress | None = None,
 ) -> Prediction:
@@ -66,7 +69,7 @@ def predict_labels(
     """
     report = on_progress or (lambda _fraction, _sentence: None)
     warnings: list[str] = []
-    for plan in memory_ladder(torch.device(device), math.prod(tiles.patch_kji), tiles.batch):
+    for plan in memory_ladder(torch.device(device), math.prod(tiles.patch_kji), tiles.batch, precision):
         if plan.reason:
             warnings.append(plan.reason)
             report(0.0, plan.reason)
@@ -129,6 +132,7 @@ class _Run:
             uncertainty=None if self._certainty is None else Volume(1 - self._certainty, self._input.grid),
             windows=sum(len(row.starts_ji) for row in self._rows),
             device=str(self._plan.device),
+            precision=str(self._plan.dtype).removeprefix("torch."),
             warnings=warnings,
         )
 
@@ -140,37 +144,37 @@ class _Run:
         done = 0
         for row in self._rows:
             yield from slab.finish_before(min(row.k, depth))
-            for starts, probabilities in self._row_probabilities(row):
-                for (j, i), block in zip(starts, probabilities, strict=True):
+            for starts, logits in self._row_logits(row):
+                for (j, i), block in zip(starts, logits, strict=True):
                     slab.add(block, self._weight, (row.k, j, i))
                 done += len(starts)
                 report(done / total, f"Window {done} of {total}")
         yield from slab.finish_before(depth)
 
-    def _row_probabilities(self, row: WindowRow) -> Iterator[tuple[Sequence[tuple[int, int]], Tensor]]:
-        """Batches of windows with their weighted probabilities, (n, C, *patch)."""
+    def _row_logits(self, row: WindowRow) -> Iterator[tuple[Sequence[tuple[int, int]], Tensor]]:
+        """Batches of windows with what the network says of them, (n, C, *patch)."""
         pk, pj, pi = self._patch
         for first in range(0, len(row.starts_ji), self._plan.batch):
             starts = row.starts_ji[first : first + self._plan.batch]
             windows = [self._image[:, row.k : row.k + pk, j : j + pj, i : i + pi] for j, i in starts]
             batch = torch.from_numpy(np.stack(windows)).to(self._plan.device, non_blocking=True)
-            yield starts, weighted_softmax_(self._logits(batch), self._weight)
+            yield starts, self._logits(batch)
 
     def _logits(self, batch: Tensor) -> Tensor:
-        on_cuda = batch.device.type == "cuda"
-        with torch.autocast("cuda", dtype=torch.float16, enabled=on_cuda):
+        dtype = self._plan.dtype
+        with torch.autocast(batch.device.type, dtype=dtype, enabled=dtype != torch.float32):
             logits: Tensor = self._network(batch)
         expected = (len(batch), len(self._labels), *self._patch)
         if logits.shape != expected:
             raise ModelError(f"The network gave {tuple(logits.shape)} where {expected} was due; repair the bundle.")
-        return logits.float()
+        return logits
 
 
 def weighted_softmax_(logits: Tensor, weight: Tensor) -> Tensor:
-    """Softmax over axis 1, times ``weight`` (K, J, I), written over ``logits``: no second array of that size."""
-    logits -= logits.amax(dim=1, keepdim=True)
+    """Softmax over axis 0, times ``weight`` (K, J, I), written over ``logits``: no second array of that size."""
+    logits -= logits.amax(dim=0)
     logits.exp_()
-    logits *= weight / logits.sum(dim=1, keepdim=True)
+    logits *= weight / logits.sum(dim=0)
     return logits
 
 
@@ -181,15 +185,20 @@ class RollingSlab:
         self._sums = torch.zeros((depth, classes, *shape_ji), device=device)
         self._weights = torch.zeros((depth, *shape_ji), device=device)
         self._next = 0
+        # On a CPU one slice at a time, which then stays in the cache.
+        self._at_once = 1 if device.type == "cpu" else depth
 
-    def add(self, block: Tensor, weight: Tensor, start_kji: tuple[int, int, int]) -> None:
-        """Add a window's weighted probabilities (C, K, J, I); what of it lies in the padding is dropped."""
+    def add(self, logits: Tensor, weight: Tensor, start_kji: tuple[int, int, int]) -> None:
+        """Add a window's weighted probabilities; of ``logits`` (C, K, J, I) what lies in the padding is dropped."""
         k, j, i = start_kji
         depth, _, height, width = self._sums.shape
-        span_j, span_i = slice(j, j + block.shape[2]), slice(i, i + block.shape[3])
-        block, weight = (part[..., :depth, : height - j, : width - i].to(self._sums.device) for part in (block, weight))
-        for slots, part in _ring_parts(k, block.shape[1], depth):
-            self._sums[slots, :, span_j, span_i] += block[:, part].transpose(0, 1)
+        span_j, span_i = slice(j, j + logits.shape[2]), slice(i, i + logits.shape[3])
+        logits, weight = (
+            part[..., :depth, : height - j, : width - i].to(self._sums.device) for part in (logits, weight)
+        )
+        for slots, part in _ring_parts(k, logits.shape[1], depth, self._at_once):
+            block = weighted_softmax_(logits[:, part].to(torch.float32, copy=True), weight[part])
+            self._sums[slots, :, span_j, span_i] += block.transpose(0, 1)
             self._weights[slots, span_j, span_i] += weight[part]
 
     def finish_before(self, k: int) -> Iterator[tuple[int, Tensor]]:
@@ -206,13 +215,14 @@ class RollingSlab:
             yield index, values
 
 
-def _ring_parts(start: int, count: int, depth: int) -> Iterator[tuple[slice, slice]]:
-    """The one or two runs of slots that ``count`` ≤ ``depth`` slices from ``start`` on occupy, and their indices."""
-    first = start % depth
-    before_wrap = min(count, depth - first)
-    yield slice(first, first + before_wrap), slice(0, before_wrap)
-    if before_wrap < count:
-        yield slice(0, count - before_wrap), slice(before_wrap, count)
+def _ring_parts(start: int, count: int, depth: int, at_once: int) -> Iterator[tuple[slice, slice]]:
+    """Runs of ≤ ``at_once`` slots that ``count`` ≤ ``depth`` slices from ``start`` on occupy, and their indices."""
+    done = 0
+    while done < count:
+        slot = (start + done) % depth
+        run = min(at_once, count - done, depth - slot)
+        yield slice(slot, slot + run), slice(done, done + run)
+        done += run
 
 
 def _missing(shape_kji: Sequence[int], patch_kji: Sequence[int]) -> list[tuple[int, int]]:

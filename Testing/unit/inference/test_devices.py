@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from hnseg.errors import DeviceError
-from hnseg.inference.devices import cpu_threads, is_out_of_memory, memory_ladder, pick_device
+from hnseg.inference import devices
+from hnseg.inference.devices import cpu_threads, is_out_of_memory, memory_ladder, network_type, pick_device
 
 
 def test_the_cpu_is_always_there() -> None:
@@ -51,6 +52,28 @@ def test_an_apple_gpu_gathers_on_the_cpu_from_the_start() -> None:
     assert [(p.device.type, p.gather.type, p.batch) for p in plans] == [
         ("mps", "cpu", 4), ("mps", "cpu", 1), ("cpu", "cpu", 1),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("amx", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_cpu_computes_in_bfloat16_only_where_its_matrix_unit_makes_that_faster(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, expected: torch.dtype
+) -> None:
+    flags = {"avx512_bf16": True, "amx_bf16": amx}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags, raising=False)
+    assert network_type(torch.device("cpu")) == expected
+    assert network_type(torch.device("cpu"), "full") == torch.float32
+
+
+def test_a_torch_that_cannot_name_the_cpus_capabilities_stays_with_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert network_type(torch.device("cpu")) == torch.float32
+
+
+def test_full_precision_is_full_on_a_gpu_and_on_the_cpu_that_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_has_amx", lambda: True)
+    usual, full = (memory_ladder(torch.device("cuda"), 64**3, precision=p) for p in ("auto", "full"))
+    assert (usual[0].dtype, usual[-1].dtype) == (torch.float16, torch.bfloat16)
+    assert {plan.dtype for plan in full} == {torch.float32}
 
 
 def test_only_failed_allocations_count_as_out_of_memory() -> None:

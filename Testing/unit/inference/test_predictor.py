@@ -106,7 +106,8 @@ def predict(
     given: NetworkInput, ct_grid: Grid, tiles: TileSettings, labels: Sequence[int], **options: object
 ) -> tuple[Prediction, NDArray[np.uint8], NDArray[np.float64]]:
     network = RandomNetwork(3, len(labels)).eval()
-    result = predict_labels(network, given, labels=labels, output_grid=ct_grid, tiles=tiles, **options)  # type: ignore[arg-type]
+    options = {"labels": labels, "output_grid": ct_grid, "tiles": tiles, "precision": "full", **options}
+    result = predict_labels(network, given, **options)  # type: ignore[arg-type]
     return result, *plain_route(network, given, labels, ct_grid, tiles)
 
 
@@ -217,7 +218,8 @@ class HungryNetwork(RandomNetwork):
 def test_when_memory_runs_out_smaller_batches_are_tried_and_said() -> None:
     ct_grid = CT_GRIDS["straight"]
     given, tiles = network_input(ct_grid), TileSettings((6, 8, 5), batch=3)
-    result = predict_labels(HungryNetwork(3, 3).eval(), given, labels=(0, 1, 2), output_grid=ct_grid, tiles=tiles)
+    network, labels = HungryNetwork(3, 3).eval(), (0, 1, 2)
+    result = predict_labels(network, given, labels=labels, output_grid=ct_grid, tiles=tiles, precision="full")
     assert result.warnings == ("cpu ran out of memory: one window at a time.",)
     np.testing.assert_array_equal(
         result.labels.array_kji, plain_route(RandomNetwork(3, 3).eval(), given, (0, 1, 2), ct_grid, tiles)[0]
