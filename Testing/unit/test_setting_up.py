@@ -30,9 +30,31 @@ class Torch:
         return self.answer
 
 
-def test_the_extensions_requirements_are_those_of_the_project():
+SLICER_5_10 = {
+    "numpy": "2.0.2", "scipy": "1.13.1", "SimpleITK": "2.5.2", "pydicom": "2.4.4", "pillow": "11.2.1",
+    "requests": "2.32.3", "packaging": "25.0", "setuptools": "75.8.2", "pip": "25.0.1",
+}  # fmt: skip
+"""As its superbuild pins them."""
+
+
+def test_the_extensions_requirements_are_a_part_of_the_projects():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    assert [str(one) for one in requirements()] == [text.replace(" ", "") for text in project["dependencies"]]
+    of_project = {text.replace(" ", "") for text in project["dependencies"]}
+    differing = {str(one) for one in requirements()} - of_project
+    assert differing == {"pydicom>=2.4,<4", "torch>=2.8.0"}  # what Slicer brings; what monai asks for
+    assert {one.name for one in requirements()} <= {re.split("[<>=]", text)[0] for text in of_project}
+
+
+def test_nothing_that_slicer_brings_needs_another_version():
+    absent = missing(version_of=versions(**SLICER_5_10))
+    assert [one.name for one in absent] == ["torch", "monai", "safetensors", "psutil", "scikit-image"]
+
+
+def test_torch_is_new_enough_for_monai():
+    (of_monai,) = (
+        text for text in importlib.metadata.requires("monai") if re.match(r"torch\b", text) and ";" not in text
+    )
+    assert of_monai.replace(" ", "") in [str(one) for one in requirements()]
 
 
 def test_this_environment_misses_nothing():

@@ -28,3 +28,17 @@ def test_the_effect_needs_nothing_but_the_standard_library_of_what_it_imports():
         "import HNSegLib.setting_up, HNSegLib.choices, HNSegLib.merging, HNSegLib.desk\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(EXTENSION), "PATH": ""})
+
+
+def test_segmenting_and_rtstruct_need_no_package_that_the_extension_does_not_ask_for():
+    """Run where the rest of the project's dependencies cannot be imported."""
+    code = (
+        "import sys\n"
+        "from importlib.abc import MetaPathFinder\n"
+        "class Absent(MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in ('highdicom', 'rich', 'matplotlib', 'yaml'): raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "import hnseg.jobs.segment, hnseg.dicomrt.structure_set, hnseg.dicomrt.provenance, hnseg.phantom\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(EXTENSION), "PATH": ""})

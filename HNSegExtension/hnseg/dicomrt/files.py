@@ -47,18 +47,21 @@ def write_object(dataset: Dataset, path: str | Path, *, transfer_syntax: UID = I
     """Write as a part 10 file, atomically.
 
     Implicit by default, because a contour of more than 65534 bytes cannot be encoded in explicit syntax (PS3.3
-    C.8.8.6). Raises ``OutputError`` rather than replace a file that HNSeg did not write.
+    C.8.8.6). Raises ``OutputError`` rather than replace a file that HNSeg did not write. The file's header is complete
+    as it is given, since pydicom 2.4, which Slicer 5.10 brings, and pydicom 3 share no option that completes it.
     """
     path = Path(path)
     refuse_original(path)
     meta = FileMetaDataset()
+    meta.FileMetaInformationGroupLength = 0  # filled in by the writer
+    meta.FileMetaInformationVersion = b"\0\1"
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = transfer_syntax
     meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
     with atomic_write(path) as partial:
-        file = FileDataset(str(partial), dataset, file_meta=meta, preamble=b"\0" * 128)
-        file.save_as(partial, enforce_file_format=True)
+        file = FileDataset(str(partial), dataset, b"\0" * 128, meta, is_implicit_VR=transfer_syntax.is_implicit_VR)
+        file.save_as(partial)
 
 
 def refuse_original(path: Path) -> None:
