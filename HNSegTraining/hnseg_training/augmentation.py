@@ -37,13 +37,20 @@ class ModalityLoss:
     turn: Matrix | None = None
 
 
-def draw_affine(rng: np.random.Generator, config: AugmentationConfig) -> Matrix | None:
-    """A 3×3 matrix from patch to source offsets (voxels, kji), or None. Its determinant is positive: no mirror."""
+def draw_affine(
+    rng: np.random.Generator, config: AugmentationConfig, spacing_kji: Matrix | None = None
+) -> Matrix | None:
+    """A 3×3 matrix from patch to source offsets (voxels, kji), or None. Its determinant is positive: no mirror.
+
+    The turn is one of the patient (mm), so with unequal ``spacing_kji`` the matrix is none by itself.
+    """
     if rng.random() >= config.affine_probability:
         return None
-    angles = rng.uniform(-config.rotation_deg, config.rotation_deg, 3)
+    angles = rng.uniform(-config.rotation_deg, config.rotation_deg, 3) * ((1, 0, 0) if config.in_plane else (1, 1, 1))
     zoom = np.exp(rng.uniform(-config.zoom, config.zoom, 3) * 0.4 + rng.uniform(-config.zoom, config.zoom) * 0.6)
-    return np.asarray(Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * zoom)
+    turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * zoom
+    voxels = np.ones(3) if spacing_kji is None else spacing_kji
+    return np.asarray(turn * voxels / voxels[:, None])
 
 
 def draw_elastic(

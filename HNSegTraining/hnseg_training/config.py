@@ -70,6 +70,7 @@ class PatchConfig:
 class AugmentationConfig:
     """Ranges and probabilities. A mirror swaps the labels of left and right in the same step.
 
+    ``in_plane``: turn about the body's axis only, as for 2D networks.
     ``elastic_mm``: deviation of a smooth displacement whose knots are ``elastic_knots_mm`` apart. ``bias``: largest
     coefficient of MONAI's bias field of the MR. ``streak_hu``: strength of metal streaks in the CT.
     """
@@ -84,6 +85,7 @@ class AugmentationConfig:
     streak_hu: float = 400.0
     mr_turn_deg: float = 0.0
     affine_probability: float = 0.5
+    in_plane: bool = False
     rotation_deg: float = 12.0
     zoom: float = 0.15
     contrast: float = 0.2

@@ -5,62 +5,58 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 import yaml
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger
-from safetensors.torch import load_file
-from torch import Tensor
-from torch.utils.data import DataLoader
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
-from hnseg.errors import ConfigError
+from hnseg.errors import DeviceError
 from hnseg.plain import to_plain
-from hnseg_training.cases import prepare
+from hnseg_training.callbacks import DataWait, FinalCheckpoint, OrganCounts
 from hnseg_training.config import TrainConfig
+from hnseg_training.curves import write_curves
+from hnseg_training.data import PatchData
 from hnseg_training.module import SegmentationModule
-from hnseg_training.patches import Patch, PatchDataset
+from hnseg_training.transfer import freeze, start
+from hnseg_training.weights import BEST, CHECKPOINT, averaged_weights, starting_weights
 
-CHECKPOINT = "last.ckpt"
+__all__ = ["CHECKPOINT", "averaged_weights", "fit", "starting_weights"]
 
 
-def fit(config: TrainConfig, folder: Path, *, on_progress: Callable[[float, str], None], resume: bool = False) -> Path:
-    """Train into ``folder`` (configuration, prepared cases, log, checkpoints); returns the last checkpoint.
+def fit(
+    config: TrainConfig,
+    folder: Path,
+    *,
+    on_progress: Callable[[float, str], None],
+    resume: bool = False,
+    transfer: bool = False,
+) -> Path:
+    """Train into ``folder`` (configuration, prepared cases, log, curves, checkpoints); returns the last checkpoint.
 
-    With ``resume`` training goes on from the last checkpoint: patches are drawn by number, so none is seen twice.
+    With ``resume`` training goes on from the last checkpoint: patches are drawn by number, so none is seen twice. With
+    ``transfer`` layers that do not fit the weights of ``start_from`` start anew; else that is an error. Under torchrun
+    all processes call this alike.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
-    cases = prepare(config, folder / "cases", on_progress=on_progress)
+    _write_config(config, folder)
     checkpoint = folder / "checkpoints" / CHECKPOINT
     done = _steps_done(checkpoint) if resume else 0
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module = SegmentationModule(config)
     if config.start_from and not done:
-        module.network.load_state_dict(starting_weights(Path(config.start_from)))
+        fresh = start(module.network, starting_weights(Path(config.start_from)), partly=transfer)
+        on_progress(0.0, f"Weights from {config.start_from}; anew: {', '.join(fresh) or 'none'}")
+    freeze(module.network, config.freeze)
     if config.network.compile:
         module.network.compile()
     trainer = _trainer(config, folder)
-    trainer.fit(module, _loader(config, cases, skip=done), ckpt_path=checkpoint if done else None, weights_only=True)
+    data = PatchData(config, folder, done=done, on_progress=on_progress)
+    trainer.fit(module, data, ckpt_path=checkpoint if done else None, weights_only=True)
+    rank_zero_only(write_curves)(folder)
     return checkpoint
-
-
-def starting_weights(source: Path) -> dict[str, Tensor]:
-    """The network's weights in a run's last checkpoint (their running average) or in a bundle."""
-    checkpoint, safetensors = source / "checkpoints" / CHECKPOINT, source / "models" / "model.safetensors"
-    if checkpoint.exists():
-        return averaged_weights(checkpoint)
-    if safetensors.exists():
-        return {name: weight.float() for name, weight in load_file(safetensors).items()}
-    raise ConfigError(f"start_from names {source}, which is neither a run nor a bundle; give one of these.")
-
-
-def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The exponential running average of the network's weights, without Lightning's prefix."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    prefix = "network."
-    return {name.removeprefix(prefix): weight for name, weight in state.items() if name.startswith(prefix)}
 
 
 def _trainer(config: TrainConfig, folder: Path) -> pl.Trainer:
@@ -68,39 +64,68 @@ def _trainer(config: TrainConfig, folder: Path) -> pl.Trainer:
     return pl.Trainer(
         max_steps=settings.steps,
         accelerator="auto",
-        devices=1,
-        precision="bf16-mixed" if torch.cuda.is_available() else "32-true",
+        precision=_precision(config),
         gradient_clip_val=settings.gradient_clip,
-        logger=CSVLogger(folder, name="log", flush_logs_every_n_steps=20),
+        logger=[CSVLogger(folder, name="log", flush_logs_every_n_steps=20), TensorBoardLogger(folder, name="board")],
         log_every_n_steps=10,
-        callbacks=[
-            EMAWeightAveraging(decay=settings.ema_decay),
-            ModelCheckpoint(
-                folder / "checkpoints",
-                filename="step-{step}",
-                auto_insert_metric_name=False,
-                every_n_train_steps=settings.checkpoint_every,
-                save_last=True,
-                enable_version_counter=False,
-            ),
-            TQDMProgressBar(refresh_rate=20),
-        ],
+        val_check_interval=settings.validate_every or None,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        callbacks=_callbacks(config, folder),
         enable_model_summary=False,
+        **_processes(),
     )
 
 
-def _loader(config: TrainConfig, cases: list[list[Path]], *, skip: int) -> DataLoader[Patch]:
-    settings = config.optimisation
-    dataset = PatchDataset(config, cases, skip=skip * settings.batch_size)
-    workers = min(settings.loader_workers, os.cpu_count() or 1)
-    return DataLoader(
-        dataset,
-        batch_size=settings.batch_size,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        prefetch_factor=4 if workers else None,
-        pin_memory=torch.cuda.is_available(),
-    )
+def _callbacks(config: TrainConfig, folder: Path) -> list[pl.Callback]:
+    settings, checkpoints = config.optimisation, folder / "checkpoints"
+    found = [
+        EMAWeightAveraging(decay=settings.ema_decay),
+        DataWait(),
+        OrganCounts(folder),
+        TQDMProgressBar(refresh_rate=20),
+        ModelCheckpoint(
+            checkpoints,
+            filename="step-{step}",
+            auto_insert_metric_name=False,
+            every_n_train_steps=settings.checkpoint_every,
+            save_last=True,
+            enable_version_counter=False,
+        ),
+    ]
+    if settings.validate_every:
+        found.append(
+            ModelCheckpoint(checkpoints, filename=Path(BEST).stem, monitor="val_loss", enable_version_counter=False)
+        )
+    if settings.stop_after:
+        found.append(EarlyStopping("val_loss", patience=settings.stop_after, check_on_train_epoch_end=False))
+    return [*found, FinalCheckpoint(checkpoints / CHECKPOINT)]
+
+
+def _precision(config: TrainConfig) -> str:
+    """Lightning's name of it; ``DeviceError`` where bf16 would be slower or impossible."""
+    wanted = config.optimisation.precision
+    from hnseg.inference.devices import network_type
+
+    if torch.cuda.is_available():
+        return "32-true" if wanted == "float32" else "bf16-mixed"
+    if wanted == "bf16" and network_type(torch.device("cpu")) != torch.bfloat16:
+        raise DeviceError("Training in bf16 needs a GPU or a CPU with AMX, which this is not; set precision: auto.")
+    return "bf16-mixed" if wanted == "bf16" else "32-true"
+
+
+def _processes() -> dict[str, Any]:
+    """One process, or those that torchrun started, on one machine or several."""
+    world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if world == 1:
+        return {"devices": 1}
+    return {"devices": local, "num_nodes": world // local, "strategy": "ddp"}
+
+
+@rank_zero_only  # type: ignore[untyped-decorator]
+def _write_config(config: TrainConfig, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
 
 
 def _steps_done(checkpoint: Path) -> int:

@@ -1,70 +1,150 @@
-"""The Lightning module: one step, one loss, one schedule."""
+"""The Lightning module: one training step, the validation loss, one schedule."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hnseg.models.networks import SubpixelUNet, build_network, pixel_unshuffle
-from hnseg.organs import ORGANS
+from hnseg.models.architectures.planar import Planar
+from hnseg.models.networks import SubpixelUNet, build_network, pixel_shuffle, pixel_unshuffle
+from hnseg_training.classes import to_classes
 from hnseg_training.config import TrainConfig
-from hnseg_training.losses import class_weights, dice_cross_entropy
+from hnseg_training.losses import class_weights
+from hnseg_training.mixup import draw_mix, mixed
+from hnseg_training.objective import Objective, adapted_weights, merge_classes
 from hnseg_training.patches import Patch
-
-CLASSES = len(ORGANS) + 1
+from hnseg_training.schedule import optimiser, scheduler
 
 
 class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
-    """Trains one network on patches with Dice plus cross-entropy."""
+    """Trains one network on patches; every loss is the mean over samples, so that batches can be split.
 
-    weights: Tensor
+    The validation loss is measured with the final weights of the terms and the classes' first weights, so that all its
+    values can be compared.
+    """
+
+    overlaps: Tensor
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.config = config
-        channels = len(config.preprocess.channels)
-        network = build_network(
-            config.network.name, in_channels=channels, out_channels=CLASSES, **config.network.arguments
-        )
-        self.network: nn.Module = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.register_buffer("weights", class_weights(), persistent=False)
+        self.network = _network(config)
+        planar = isinstance(self.network, Planar)
+        weights = _class_weights(config)
+        self.objective = Objective(config.loss, weights.clone(), planar=planar)
+        self.yardstick = Objective(config.loss, weights, planar=planar)
+        self.register_buffer("overlaps", torch.zeros(2, len(weights)), persistent=False)
 
     def training_step(self, batch: Patch, batch_index: int) -> Tensor:
-        """Loss of one batch; logged with its two parts."""
-        losses = [
-            dice_cross_entropy(logits, labels, merge, self.weights)
-            for logits, labels, merge in zip(*self._flat(batch), batch["merge"], strict=True)
-        ]
-        dice, cross_entropy = (torch.stack(values).mean() for values in zip(*losses, strict=True))
-        loss = dice + cross_entropy
-        self.log_dict({"loss": loss, "dice_loss": dice, "cross_entropy": cross_entropy}, prog_bar=True)
+        """Loss of one batch; logged with its terms."""
+        labels, merge = self._classes(batch)
+        mix = draw_mix(self._rng(), self.config.loss, labels, self.objective.class_weights)
+        images = batch["image"] if mix is None else mixed(batch["image"], mix)
+        logits = self._logits(images)
+        terms = self._terms(self.objective, logits, labels, merge, self._progress)
+        if mix is not None:
+            others = list(mix.partners)
+            partners = self._terms(self.objective, logits, labels[others], merge[others], self._progress)
+            terms = {name: torch.lerp(partners[name], value, mix.share) for name, value in terms.items()}
+        loss = torch.stack(list(terms.values())).sum()
+        self.log_dict({"loss": loss, **terms}, prog_bar=True, sync_dist=True)
         return loss
 
-    def _flat(self, batch: Patch) -> tuple[Tensor, Tensor]:
-        """Logits (B, N, classes) and labels (B, N) in the same order of sub-voxels."""
-        labels = batch["labels"][:, None].long()
-        if isinstance(self.network, SubpixelUNet):
-            logits = self.network.subvoxel_logits(batch["image"])
-            labels = pixel_unshuffle(labels, self.network.factor)
-        else:
-            logits = self.network(batch["image"])
-        logits = logits.permute(0, 2, 3, 4, 1).reshape(len(logits), -1, CLASSES)
-        return logits, labels.permute(0, 2, 3, 4, 1).reshape(len(labels), -1)
+    def validation_step(self, batch: Patch, batch_index: int) -> None:
+        """Loss of one unseen batch, and what its soft DSC needs."""
+        labels, merge = self._classes(batch)
+        logits = self._logits(batch["image"])
+        loss = torch.stack(list(self._terms(self.yardstick, logits, labels, merge, 1.0).values())).sum()
+        self.log("val_loss", loss, on_epoch=True, sync_dist=True, prog_bar=True, batch_size=len(labels))
+        self.overlaps += _overlaps(*self._ordered(logits, labels), merge)
+
+    def on_validation_epoch_end(self) -> None:
+        """Soft DSC over all validation patches: its mean is logged, and weighs the organs if that is asked for."""
+        overlap, size = self.trainer.strategy.reduce(self.overlaps, reduce_op="sum")
+        self.overlaps.zero_()
+        dice = torch.where(size > 0, overlap / size, torch.nan)
+        dice[0] = torch.nan
+        if not dice.isnan().all():
+            self.log("val_dsc", dice.nanmean(), prog_bar=True)
+        if self.config.loss.adapt_to_organs:
+            self.objective.class_weights.copy_(adapted_weights(self.yardstick.class_weights, dice))
 
     def configure_optimizers(self) -> Any:
-        """AdamW with warm-up, plateau and linear decay."""
+        """As the configuration says; frozen weights are left out."""
         settings = self.config.optimisation
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer = optimiser(self.network.parameters(), settings)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler(optimizer, settings)}
 
-    def _rate(self, step: int) -> float:
-        settings = self.config.optimisation
-        decay_steps = max(1, round(settings.decay_share * settings.steps))
-        remaining = max(0.0, (settings.steps - step) / decay_steps)
-        return min(1.0, (step + 1) / max(1, settings.warmup_steps), remaining)
+    @property
+    def _progress(self) -> float:
+        return float(self.global_step / max(1, self.config.optimisation.steps))
+
+    def _rng(self) -> np.random.Generator:
+        """Depends on seed, step and process, so that a resumed run draws what an uninterrupted one would."""
+        return np.random.default_rng([self.config.seed, self.global_step, self.global_rank])
+
+    def _classes(self, batch: Patch) -> tuple[Tensor, Tensor]:
+        """Labels (B, K, J, I) and merges (B, C) in the network's classes."""
+        pairs = [
+            to_classes(*sample, self.config.classes) for sample in zip(batch["labels"], batch["merge"], strict=True)
+        ]
+        labels, merge = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+        return labels, merge
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """(B, C, K, J, I); our own network's (B, sub-voxels·C, …) as it gives them, which spares a copy."""
+        if isinstance(self.network, SubpixelUNet):
+            return self.network.subvoxel_logits(images)
+        logits: Tensor = self.network(images)
+        return logits
+
+    def _ordered(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, C, …) and labels (B, …) of the same voxels in the same order; in space only if a loss needs it."""
+        if not isinstance(self.network, SubpixelUNet):
+            return logits, labels
+        if self.objective.measures_in_space:
+            return pixel_shuffle(logits, self.network.factor), labels
+        blocks = pixel_unshuffle(labels[:, None], self.network.factor)
+        classes = len(self.objective.class_weights)
+        voxels = logits.permute(0, 2, 3, 4, 1).reshape(len(logits), -1, classes).transpose(1, 2)
+        return voxels[..., None, None], blocks.permute(0, 2, 3, 4, 1).reshape(len(labels), -1, 1, 1)
+
+    def _terms(
+        self, objective: Objective, logits: Tensor, labels: Tensor, merge: Tensor, progress: float
+    ) -> dict[str, Tensor]:
+        """The objective's terms, each the mean over the samples."""
+        samples = zip(*self._ordered(logits, labels), merge, strict=True)
+        found = [objective(*sample, progress) for sample in samples]
+        return {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
+
+
+def channels(config: TrainConfig) -> dict[str, int]:
+    """The network's in and out channels, which follow from the preprocessing and the organs."""
+    return {"in_channels": len(config.preprocess.channels), "out_channels": len(config.classes) + 1}
+
+
+def _network(config: TrainConfig) -> nn.Module:
+    network = build_network(config.network.name, **channels(config), **config.network.arguments)
+    layout = torch.channels_last if isinstance(network, Planar) else torch.channels_last_3d
+    return network.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def _class_weights(config: TrainConfig) -> Tensor:
+    every = class_weights()
+    told = every[[0, *(organ.label for organ in config.classes)]]
+    return told if config.loss.class_weights == "volume" else torch.ones_like(told)
+
+
+def _overlaps(logits: Tensor, labels: Tensor, merge: Tensor) -> Tensor:
+    """(2, C): by class, the sum of the probability where it is the label, and half of all of both; over the samples."""
+    sums = torch.zeros(2, merge.shape[1], device=logits.device)
+    for sample in zip(logits, labels, merge, strict=True):
+        log_p, here, kept = merge_classes(*sample)
+        p, here = log_p[0].flatten(1).exp(), here.flatten()
+        sums[0].index_add_(0, kept[here], p.gather(0, here[None])[0])
+        sums[1, kept] += (p.sum(dim=1) + torch.bincount(here, minlength=len(kept))) / 2
+    return sums
