@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -15,6 +16,7 @@ Figure = tuple[str, str]
 """File name of a picture, and its caption."""
 
 _STATUS = {"ok": "found", "check": "check", "absent": "not found", "not trained": "not trained"}
+_SCRIPTS = ("slices.js", "surfaces.js", "viewer.js")
 _VERDICT = {"good": "good", "doubtful": "doubt", "failed": "bad"}
 
 
@@ -32,13 +34,13 @@ def page(record: RunRecord, figures: Mapping[str, Sequence[Figure]], viewer: Map
     )
     return _PAGE.format(
         title="HNSeg report",
-        created=escape(record.created),
+        created=escape(record.created.replace("T", " ").replace("+00:00", " UTC")),
         model=escape(f"{record.model.name} {record.model.version}"),
         notice=escape(record.notice),
         style=_asset("report.css"),
         body="\n".join(section for section in sections if section),
-        data=_safe_json(viewer),
-        script=_asset("viewer.js"),
+        data=_safe_json({name: value for name, value in viewer.items() if name != "sheets"}),
+        script="\n".join(_asset(name) for name in _SCRIPTS),
     )
 
 
@@ -117,7 +119,7 @@ def _fusion(record: RunRecord, figures: Sequence[Figure]) -> str:
 
 def _organs(record: RunRecord) -> str:
     scores = {score.name: score for score in record.scores}
-    columns = ["Volume", "Published range", "Confidence", "at its boundary", *(["DSC", "HD95"] if scores else [])]
+    columns = ["Volume", "Published range", "Confidence", "At its boundary", *(["DSC", "HD95"] if scores else [])]
     head = "".join(f"<th>{name}</th>" for name in columns)
     rows = "".join(_organ_row(organ, scores) for organ in record.organs)
     return (
@@ -130,7 +132,7 @@ def _organ_row(organ: OrganRecord, scores: Mapping[str, ScoreRecord]) -> str:
     row = BY_NAME[organ.name]
     kind = {"ok": "", "check": "check"}.get(organ.status, "absent")
     cells = [
-        f'<td class="text"><span class="swatch" style="background:rgb{row.rgb}"></span>{organ.name} '
+        f'<td class="text"><span class="swatch" style="background:rgb{row.rgb}"></span>{_link(organ)} '
         f"<small>{escape(row.english)}</small></td>",
         f'<td class="text"><span class="tag {kind}">{_STATUS[organ.status]}</span></td>',
         f"<td>{organ.volume_ml:.2f} mL</td><td>{_range_bar(organ)}</td>",
@@ -140,7 +142,12 @@ def _organ_row(organ: OrganRecord, scores: Mapping[str, ScoreRecord]) -> str:
         score = scores.get(organ.name, ScoreRecord(organ.name, None, None))
         cells.append(f"<td>{_number(score.dsc, 3)}</td><td>{_number(score.hd95_mm, 1, ' mm')}</td>")
     cells.append(f'<td class="text"><small>{escape(" ".join(organ.notes))}</small></td>')
-    return f"<tr>{''.join(cells)}</tr>"
+    return f'<tr class="{kind}">{"".join(cells)}</tr>'
+
+
+def _link(organ: OrganRecord) -> str:
+    """The organ's name; one that was found leads to its place in the viewer."""
+    return f'<a href="#viewer" data-label="{organ.label}">{organ.name}</a>' if organ.volume_ml > 0 else organ.name
 
 
 def _range_bar(organ: OrganRecord) -> str:
@@ -187,23 +194,35 @@ def _removals(record: RunRecord) -> str:
 
 
 def _viewer(viewer: Mapping[str, Any]) -> str:
-    return _VIEWER.replace("@BLEND@", _BLEND if viewer.get("mr") else "") if viewer else ""
+    sheets: Mapping[str, str] = viewer.get("sheets", {})
+    if not sheets:
+        return ""
+    pictures = "".join(f'<img id="sheet-{name}" src="{source}" alt="" hidden>' for name, source in sheets.items())
+    windows = "".join(f"<option>{escape(name)}</option>" for name in viewer["windows_hu"])
+    parts = {"@SHEETS@": pictures, "@WINDOWS@": windows, "@BLEND@": _BLEND if "mr" in sheets else ""}
+    return re.sub("@[A-Z]+@", lambda mark: parts[mark[0]], _VIEWER)
 
 
-_BLEND = '<label>CT ↔ MR <input id="blend" type="range" min="0" max="100" value="0"></label>'
+_BLEND = """<label>CT ↔ MR <input id="blend" type="range" min="0" max="100" value="0"></label>
+<label>in squares <input id="squares" type="checkbox"></label>"""
 
-_VIEWER = """<section id="viewer"><h2>Look around</h2><div class="bench">
-<div class="pane"><canvas id="axial"></canvas><b class="l">R</b><b class="r">L</b><b class="t">A</b><b class="b">P</b>
-<em id="place"></em></div>
-<div class="pane"><canvas id="solid"></canvas></div>
-<div class="pane"><canvas id="coronal"></canvas><b class="l">R</b><b class="r">L</b><b class="t">S</b>
-<b class="b">I</b></div>
-<div class="pane"><canvas id="sagittal"></canvas><b class="l">A</b><b class="r">P</b><b class="t">S</b>
-<b class="b">I</b></div>
-<aside><label>Organs <input id="strength" type="range" min="0" max="100" value="70"></label>@BLEND@
+_VIEWER = """<section id="viewer"><h2>Look around <small id="place"></small></h2><div class="bench">
+<div class="pane"><canvas id="axial" tabindex="0"></canvas>
+<b class="l">R</b><b class="r">L</b><b class="t">A</b><b class="b">P</b></div>
+<div class="pane"><canvas id="solid" tabindex="0"></canvas>
+<p>This browser draws no WebGL; the pictures below, under Surfaces, show the same.</p></div>
+<div class="pane"><canvas id="coronal" tabindex="0"></canvas>
+<b class="l">R</b><b class="r">L</b><b class="t">S</b><b class="b">I</b></div>
+<div class="pane"><canvas id="sagittal" tabindex="0"></canvas>
+<b class="l">A</b><b class="r">P</b><b class="t">S</b><b class="b">I</b></div>
+<aside><label>Window <select id="window">@WINDOWS@</select></label>
+<label>Organs <input id="strength" type="range" min="0" max="100" value="70"></label>@BLEND@
 <label>Skin <input id="skin" type="range" min="0" max="100" value="60"></label>
-<div><button id="all">all</button> <button id="none">none</button></div><ol id="organs"></ol></aside>
-</div></section>"""
+<div><button id="all">all</button> <button id="none">none</button> <button id="doubts">to check</button></div>
+<ol id="organs"></ol></aside></div>@SHEETS@
+<p class="hint">Slices: click or drag to look elsewhere, then wheel or arrow keys for the next one. Surfaces: drag to
+turn, then wheel to zoom. Organs: click a colour to show or hide, a name to go there; a dot marks those to check.</p>
+<noscript>The viewer needs JavaScript; the pictures below do not.</noscript></section>"""
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

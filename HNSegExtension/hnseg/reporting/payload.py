@@ -16,17 +16,26 @@ from hnseg.image.volume import Volume
 from hnseg.organs import ORGANS
 from hnseg.reporting.meshes import Mesh
 from hnseg.reporting.pictures import jpeg, png
-from hnseg.reporting.views import Views
+from hnseg.reporting.record import OrganRecord
+from hnseg.reporting.views import SOFT_TISSUE_HU, Views
 
 LABEL_STEP = 8
 """Labels are stored times this, so that no colour management of a browser can turn one into its neighbour."""
+
+WINDOWS_HU = {"soft tissue": SOFT_TISSUE_HU, "bone": (-500.0, 1500.0), "wide": (-1000.0, 2000.0)}
+"""What the viewer's CT can be shown in."""
+
+_HU, _GRAY = (-1000.0, -200.0, 300.0, 2000.0), (0.0, 40.0, 215.0, 255.0)
+"""The CT's 8 bits: most of them, 3 HU each, for soft tissue; air and bone share the rest."""
 
 _MOST_VOXELS = 6_000_000
 _MOST_POINTS = 65_535
 
 
-def viewer_data(views: Views, meshes: Sequence[Mesh], skin: Mesh | None) -> dict[str, Any]:
-    """Volumes as tiled pictures, meshes as base64, organs with colours and a voxel to jump to."""
+def viewer_data(
+    views: Views, meshes: Sequence[Mesh], skin: Mesh | None, findings: Sequence[OrganRecord] = ()
+) -> dict[str, Any]:
+    """Volumes as tiled pictures, meshes as base64, organs with colours, a voxel to jump to, and what was found."""
     small = _shrunk(views)
     columns = math.ceil(math.sqrt(small.grid.size_ijk[2]))
     shown = [mesh for mesh in (*meshes, skin) if mesh is not None and len(mesh.points_lps) <= _MOST_POINTS]
@@ -39,11 +48,16 @@ def viewer_data(views: Views, meshes: Sequence[Mesh], skin: Mesh | None) -> dict
         "columns": columns,
         "label_step": LABEL_STEP,
         "start": _start(centres, small.grid),
-        "ct": _uri("jpeg", jpeg(tiled(small.ct, columns))),
-        "mr": None if small.mr is None else _uri("jpeg", jpeg(tiled(small.mr, columns))),
-        "labels": _uri("png", png(tiled(small.labels * np.uint8(LABEL_STEP), columns))),
+        "sheets": {
+            "ct": _uri("jpeg", jpeg(tiled(companded(small.hu), columns))),
+            **({} if small.mr is None else {"mr": _uri("jpeg", jpeg(tiled(small.mr, columns)))}),
+            "labels": _uri("png", png(tiled(small.labels * np.uint8(LABEL_STEP), columns))),
+        },
+        "hu_of_gray": np.round(np.interp(np.arange(256), _GRAY, _HU)).tolist(),
+        "windows_hu": WINDOWS_HU,
         "organs": [
             {"label": organ.label, "name": organ.name, "rgb": organ.rgb, "centre": centres[organ.label]}
+            | _finding(organ.name, findings)
             for organ in ORGANS
             if organ.label in centres
         ],
@@ -51,6 +65,11 @@ def viewer_data(views: Views, meshes: Sequence[Mesh], skin: Mesh | None) -> dict
         "focus": [side.tolist() for side in _box(meshes or shown)],
         "meshes": [_mesh(mesh, box) for mesh in shown],
     }
+
+
+def companded(hu_kji: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """HU in 8 bits, finest in soft tissue; ``hu_of_gray`` of the viewer's data turns them back."""
+    return np.rint(np.interp(hu_kji, _HU, _GRAY)).astype(np.uint8)
 
 
 def tiled(array_kji: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
@@ -73,10 +92,15 @@ def _shrunk(views: Views) -> Views:
     grid = Grid(tuple(size.tolist()), (spacing,) * 3, tuple(origin.tolist()))
     return Views(
         grid=grid,
-        ct=resample(Volume(views.ct, views.grid), grid).array_kji,
+        hu=resample(Volume(views.hu, views.grid), grid).array_kji,
         labels=resample(Volume(views.labels, views.grid), grid, interpolation="nearest").array_kji,
         mr=None if views.mr is None else resample(Volume(views.mr, views.grid), grid).array_kji,
     )
+
+
+def _finding(name: str, findings: Sequence[OrganRecord]) -> dict[str, Any]:
+    found = (finding for finding in findings if finding.name == name)
+    return next(({"ml": round(f.volume_ml, 2), "check": f.status == "check"} for f in found), {})
 
 
 def _centres(labels: NDArray[np.uint8]) -> dict[int, list[int]]:

@@ -78,15 +78,17 @@ def annotate(picture: Rgb, plane: Plane, *, mm_per_pixel: float, title: str = ""
     bar = 50.0 / mm_per_pixel
     if bar < width / 2:
         y = height - 12
+        draw.line([(width - 13 - bar, y), (width - 11, y)], fill=(0, 0, 0), width=6)
         draw.line([(width - 12 - bar, y), (width - 12, y)], fill=(235, 235, 235), width=2)
-        draw.text((width - 12 - bar / 2, y - 4), "5 cm", fill=(235, 235, 235), font=small, anchor="md")
+        middle = (width - 12 - bar / 2, y - 4)
+        draw.text(middle, "5 cm", fill=(235, 235, 235), font=small, anchor="md", stroke_width=2, stroke_fill=(0, 0, 0))
     return np.asarray(image)
 
 
 def plane_picture(views: Views, plane: Plane, index: int, *, zoom: int = 2) -> Rgb:
     """One overlay slice with letters, bar and its position in mm."""
     reference = None if views.reference is None else plane.cut(views.reference, index)
-    picture = overlay(plane.cut(views.ct, index), plane.cut(views.labels, index), zoom=zoom, reference=reference)
+    picture = overlay(views.ct_slice(plane, index), plane.cut(views.labels, index), zoom=zoom, reference=reference)
     return annotate(picture, plane, mm_per_pixel=views.spacing_mm / zoom, title=position(views, plane, index))
 
 
@@ -102,7 +104,7 @@ def fusion_picture(views: Views, plane: Plane, index: int, *, zoom: int = 2, fie
     if views.mr is None or views.mr_valid is None:
         raise ValueError("a checkerboard needs the MR")
     board = checkerboard(
-        plane.cut(views.ct, index),
+        views.ct_slice(plane, index),
         plane.cut(views.mr, index),
         plane.cut(views.mr_valid, index),
         field=max(1, round(field_mm / views.spacing_mm)),
@@ -112,12 +114,13 @@ def fusion_picture(views: Views, plane: Plane, index: int, *, zoom: int = 2, fie
 
 
 def montage(pictures: Sequence[Rgb], *, columns: int, gap: int = 4) -> Rgb:
-    """Pictures in rows, each cell as large as the largest, on black."""
+    """Pictures in rows, each in the middle of a cell as large as the largest, on black."""
     height, width = np.max([picture.shape[:2] for picture in pictures], axis=0)
     rows = -(-len(pictures) // columns)
     sheet = np.zeros((rows * (height + gap) - gap, min(columns, len(pictures)) * (width + gap) - gap, 3), np.uint8)
     for n, picture in enumerate(pictures):
-        top, left = (n // columns) * (height + gap), (n % columns) * (width + gap)
+        top = (n // columns) * (height + gap) + (height - picture.shape[0]) // 2
+        left = (n % columns) * (width + gap) + (width - picture.shape[1]) // 2
         sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return sheet
 

@@ -58,7 +58,7 @@ def write_run_report(
         section: [(f"{section}-{n}.png", caption) for n, (_, caption) in enumerate(drawn, 1)]
         for section, drawn in pictures.items()
     }
-    html = page(record, figures, viewer_data(views, meshes, skin))
+    html = page(record, figures, viewer_data(views, meshes, skin, record.organs))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for section, drawn in pictures.items():

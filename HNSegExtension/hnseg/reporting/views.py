@@ -21,7 +21,7 @@ from hnseg.image.volume import Volume
 Gray = NDArray[np.uint8]
 
 SOFT_TISSUE_HU = (-160.0, 240.0)
-_AIR_HU = -1024.0
+_AIR_HU, _MOST_HU = -1024.0, 32_000.0
 _OUTSIDE = float(np.finfo(np.float32).min)
 _FINEST_MM = 1.0
 _MOST_PIXELS = 400
@@ -53,10 +53,10 @@ class Plane(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Views:
-    """8-bit CT and MR (0 where it does not reach), labels and reference on ``grid``: isotropic, along +x, +y, +z."""
+    """CT in HU, 8-bit MR (0 where it does not reach), labels and reference on ``grid``: isotropic, along +x, +y, +z."""
 
     grid: Grid
-    ct: Gray
+    hu: NDArray[np.int16]
     labels: NDArray[np.uint8]
     mr: Gray | None = None
     mr_valid: NDArray[np.bool_] | None = None
@@ -66,6 +66,10 @@ class Views:
     def spacing_mm(self) -> float:
         """Edge of a voxel."""
         return self.grid.spacing_mm[0]
+
+    def ct_slice(self, plane: Plane, index: int) -> Gray:
+        """A slice of the CT in the soft-tissue window."""
+        return window(plane.cut(self.hu, index), SOFT_TISSUE_HU)
 
 
 def make_views(
@@ -82,7 +86,7 @@ def make_views(
     shown = None if mr is None else _show_mr(mr, grid, ct_to_mr)
     return Views(
         grid=grid,
-        ct=window(hu, SOFT_TISSUE_HU),
+        hu=np.rint(hu).clip(_AIR_HU, _MOST_HU).astype(np.int16),
         labels=_nearest(labels, grid),
         mr=shown[0] if shown else None,
         mr_valid=shown[1] if shown else None,

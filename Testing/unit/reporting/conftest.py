@@ -49,7 +49,7 @@ def ct(labels: Volume) -> Volume:
     return labels.with_array(np.where(labels.array_kji == LEFT.label, 200, hu).astype(np.int16))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def record() -> RunRecord:
     return RunRecord(
         created="2026-01-02T03:04:05+00:00",

@@ -137,11 +137,12 @@ def test_pictures_carry_letters_and_their_place(ct: Volume, labels: Volume) -> N
     assert picture.shape == (2 * views.labels.shape[1], 2 * views.labels.shape[2], 3)
 
 
-def test_a_montage_places_pictures_in_rows() -> None:
-    one, two, three = (np.full((2, 3, 3), n, np.uint8) for n in (1, 2, 3))
-    sheet = montage([one, two, three], columns=2, gap=1)
+def test_a_montage_places_pictures_in_rows_each_in_the_middle_of_its_cell() -> None:
+    one, two, low = np.full((3, 3, 3), 1, np.uint8), np.full((3, 3, 3), 2, np.uint8), np.full((1, 3, 3), 3, np.uint8)
+    sheet = montage([one, two, low], columns=2, gap=1)
     assert sheet[..., 0].tolist() == [
-        [1, 1, 1, 0, 2, 2, 2], [1, 1, 1, 0, 2, 2, 2], [0] * 7, [3, 3, 3, 0, 0, 0, 0], [3, 3, 3, 0, 0, 0, 0],
+        [1, 1, 1, 0, 2, 2, 2], [1, 1, 1, 0, 2, 2, 2], [1, 1, 1, 0, 2, 2, 2], [0] * 7,
+        [0] * 7, [3, 3, 3, 0, 0, 0, 0], [0] * 7,
     ]  # fmt: skip
 
 

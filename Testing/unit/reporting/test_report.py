@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 
 from hnseg.errors import ConfigError, OutputError, UnreadableFile
+from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.reporting.meshes import organ_meshes
 from hnseg.reporting.page import page
-from hnseg.reporting.payload import LABEL_STEP, tiled, viewer_data
+from hnseg.reporting.payload import LABEL_STEP, companded, tiled, viewer_data
 from hnseg.reporting.record import RunRecord, read_record, write_record
 from hnseg.reporting.report import ReportImages, write_run_report
-from hnseg.reporting.views import make_views
+from hnseg.reporting.views import Views, make_views
 from hnseg.version import RESEARCH_USE
 
 
@@ -49,13 +50,21 @@ def test_the_viewer_gets_exactly_the_labels_and_every_organ_at_a_voxel_of_its_ow
     views = make_views(ct, labels)
     data = json.loads(json.dumps(viewer_data(views, organ_meshes(labels), None)))
     columns, (i, j, k) = data["columns"], data["size"]
-    sheet = decoded(data["labels"]).reshape(-1, j, columns, i).transpose(0, 2, 1, 3).reshape(-1, j, i)[:k]
+    sheet = decoded(data["sheets"]["labels"]).reshape(-1, j, columns, i).transpose(0, 2, 1, 3).reshape(-1, j, i)[:k]
     np.testing.assert_array_equal(sheet, views.labels * LABEL_STEP)
-    assert data["mr"] is None
+    assert set(data["sheets"]) == {"ct", "labels"}
     assert [organ["name"] for organ in data["organs"]] == ["Parotid_L", "SpinalCord"]
     for organ in data["organs"]:
         x, y, z = organ["centre"]
         assert views.labels[z, y, x] == organ["label"]
+
+
+def test_the_viewer_gets_the_ct_in_hu_finest_in_soft_tissue() -> None:
+    hu = np.array([[[-3000, -1000, -600, -160, 37, 240, 1500, 2000, 30_000]]], np.int16)
+    data = viewer_data(Views(Grid((9, 1, 1), (1, 1, 1), (0, 0, 0)), hu, np.zeros(hu.shape, np.uint8)), (), None)
+    back = np.array(data["hu_of_gray"])[companded(hu)].ravel()
+    assert np.abs(back - np.clip(hu.ravel(), -1000, 2000)).max() <= 22
+    assert np.abs(back - hu.ravel())[3:6].max() <= 2
 
 
 def test_the_viewers_surfaces_are_the_meshes_to_a_fraction_of_a_millimetre(ct: Volume, labels: Volume) -> None:
@@ -89,7 +98,7 @@ def test_the_page_is_well_formed_names_what_matters_and_asks_nothing_of_the_netw
     tags = Tags()
     tags.feed(text)
     assert tags.open == []
-    assert tags.addresses == ["slices-1.png"]
+    assert tags.addresses == ["slices-1.png", "#viewer", "#viewer"], "two organs were found"
     assert not re.search(r"https?://|@import|url\(", text)
     for shown in (
         "2 of 3",
