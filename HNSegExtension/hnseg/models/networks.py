@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.networks.nets import UNETR, BasicUNet, DynUNet, FlexibleUNet, UNet
+from monai.networks.nets import UNETR, BasicUNet, DynUNet, UNet
 from monai.utils import OptionalImportError
 from torch import Tensor, nn
 
 from hnseg.errors import ConfigError
 from hnseg.models.architectures.fusion import FusionUNet
 from hnseg.models.architectures.planar import Planar, check_slices
+from hnseg.models.architectures.resnet_unet import ResNetUNet
 from hnseg.models.architectures.rrse_unet import RRSEUNet
 from hnseg.models.architectures.vgg_unet import VGGUNet
 from hnseg.plain import nearest
@@ -127,11 +128,6 @@ def res3dunet(
     return _divisible(network, 2 ** len(strides))
 
 
-def resnet18_unet(*, in_channels: int, out_channels: int) -> nn.Module:
-    """MONAI's U-Net with a ResNet18 as its encoder, in 3D, untrained."""
-    return _divisible(FlexibleUNet(in_channels, out_channels, "resnet18", spatial_dims=3), 32)
-
-
 def unetr(
     *,
     in_channels: int,
@@ -172,7 +168,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "unet2d": unet2d,
     "resunet2d": resunet2d,
     "vgg16_unet": VGGUNet,
-    "resnet18_unet": resnet18_unet,
+    "resnet18_unet": ResNetUNet,
     "res3dunet": res3dunet,
     "unetr": unetr,
     "rrse_unet": RRSEUNet,
@@ -230,8 +226,10 @@ class _QuickConv3d(nn.Conv3d):
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, K, J, I) → (B, D, K', J', I')."""
         if self.kernel_size == (1, 1, 1) and self.stride == (1, 1, 1):
-            product = torch.matmul(self.weight.flatten(1), image.flatten(2)).unflatten(2, image.shape[2:])
-            return product if self.bias is None else product.add_(self.bias.to(product.dtype)[:, None, None, None])
+            product = torch.matmul(self.weight.flatten(1), image.flatten(2))
+            if self.bias is not None:
+                product += self.bias.to(product.dtype)[:, None]
+            return product.view(len(image), -1, *image.shape[2:])
         if not _leaves_onednn(image):
             return super().forward(image)
         return super().forward(image.expand(2, *image.shape[1:]))[:1]
