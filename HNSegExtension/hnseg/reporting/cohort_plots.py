@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -56,7 +57,7 @@ def box_plot(
     axes.grid(axis="y", color="#dde3e9")
     axes.set_axisbelow(True)
     figure.legend(loc="outside upper right", ncols=len(cohorts) + 1, fontsize=8, frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def bland_altman_plot(cohort: Cohort) -> bytes:
@@ -72,7 +73,7 @@ def bland_altman_plot(cohort: Cohort) -> bytes:
         panel.axis("off")
     figure.supxlabel("mean of prediction and reference, mL", fontsize=9)
     figure.supylabel("prediction − reference, mL", fontsize=9)
-    return _svg(figure)
+    return svg(figure)
 
 
 def _bland_altman_panel(panel: object, cohort: Cohort, organ: str) -> None:
@@ -146,7 +147,9 @@ def _finite(values: object) -> list[float]:
     return [value for value in values if np.isfinite(value)]  # type: ignore[attr-defined]
 
 
-def _svg(figure: Figure) -> bytes:
+def svg(figure: Figure) -> bytes:
+    """The figure as SVG; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": "hnseg"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ WINDOWS_HU = {"soft tissue": SOFT_TISSUE_HU, "bone": (-500.0, 1500.0), "wide": (
 _HU, _GRAY = (-1000.0, -200.0, 300.0, 2000.0), (0.0, 40.0, 215.0, 255.0)
 """The CT's 8 bits: most of them, 3 HU each, for soft tissue; air and bone share the rest."""
 
+MR_FLOOR = 24
+"""The MR's darkest gray; what is much darker lies outside of the MR, even after the losses of a JPEG."""
+
 _MOST_VOXELS = 6_000_000
 _MOST_POINTS = 65_535
 
@@ -36,7 +40,7 @@ def viewer_data(
     views: Views, meshes: Sequence[Mesh], skin: Mesh | None, findings: Sequence[OrganRecord] = ()
 ) -> dict[str, Any]:
     """Volumes as tiled pictures, meshes as base64, organs with colours, a voxel to jump to, and what was found."""
-    small = _shrunk(views)
+    small = _shrunk(replace(views, mr=_raised(views)))
     columns = math.ceil(math.sqrt(small.grid.size_ijk[2]))
     shown = [mesh for mesh in (*meshes, skin) if mesh is not None and len(mesh.points_lps) <= _MOST_POINTS]
     box = _box(shown)
@@ -53,6 +57,7 @@ def viewer_data(
             **({} if small.mr is None else {"mr": _uri("jpeg", jpeg(tiled(small.mr, columns)))}),
             "labels": _uri("png", png(tiled(small.labels * np.uint8(LABEL_STEP), columns))),
         },
+        "mr_floor": MR_FLOOR,
         "hu_of_gray": np.round(np.interp(np.arange(256), _GRAY, _HU)).tolist(),
         "windows_hu": WINDOWS_HU,
         "organs": [
@@ -70,6 +75,14 @@ def viewer_data(
 def companded(hu_kji: NDArray[np.int16]) -> NDArray[np.uint8]:
     """HU in 8 bits, finest in soft tissue; ``hu_of_gray`` of the viewer's data turns them back."""
     return np.rint(np.interp(hu_kji, _HU, _GRAY)).astype(np.uint8)
+
+
+def _raised(views: Views) -> NDArray[np.uint8] | None:
+    """The MR from ``MR_FLOOR`` to white, 0 where there is none."""
+    if views.mr is None or views.mr_valid is None:
+        return None
+    raised = MR_FLOOR + views.mr * np.float32((255 - MR_FLOOR) / 255)
+    return np.where(views.mr_valid, raised, 0).astype(np.uint8)
 
 
 def tiled(array_kji: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:

@@ -28,16 +28,16 @@ function makeSlices(data, organs, at, onMove) {
   const rowOf = (plane, value) => (plane.down === 2 ? nz - 1 - value : value);
   const clamp = (value, size) => Math.max(0, Math.min(size - 1, Math.round(value)));
 
-  // How gray a voxel is: the CT in the chosen window, faded into the MR or taking turns with it.
+  // How gray a voxel is: the CT in the chosen window, faded into the MR or taking turns with it, where there is MR.
   function shades() {
     const [low, high] = data.windows_hu[byId("window").value];
     const shown = data.hu_of_gray.map((hu) => Math.max(0, Math.min(255, (255 * (hu - low)) / (high - low))));
     if (!mr) return (n) => shown[ct[n]];
-    const blend = share("blend"), squares = byId("squares").checked;
+    const floor = data.mr_floor, blend = share("blend"), squares = byId("squares").checked;
     const other = (u, v) => (Math.floor(u / square) + Math.floor(v / square)) % 2;
     return (n, u, v) => {
-      const part = squares ? other(u, v) : blend;
-      return shown[ct[n]] * (1 - part) + mr[n] * part;
+      const part = mr[n] < floor / 2 ? 0 : squares ? other(u, v) : blend;
+      return shown[ct[n]] * (1 - part) + (255 * (mr[n] - floor) * part) / (255 - floor);
     };
   }
 

@@ -15,7 +15,7 @@ from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.reporting.meshes import organ_meshes
 from hnseg.reporting.page import page
-from hnseg.reporting.payload import LABEL_STEP, companded, tiled, viewer_data
+from hnseg.reporting.payload import LABEL_STEP, MR_FLOOR, companded, tiled, viewer_data
 from hnseg.reporting.record import RunRecord, read_record, write_record
 from hnseg.reporting.report import ReportImages, write_run_report
 from hnseg.reporting.views import Views, make_views
@@ -65,6 +65,16 @@ def test_the_viewer_gets_the_ct_in_hu_finest_in_soft_tissue() -> None:
     back = np.array(data["hu_of_gray"])[companded(hu)].ravel()
     assert np.abs(back - np.clip(hu.ravel(), -1000, 2000)).max() <= 22
     assert np.abs(back - hu.ravel())[3:6].max() <= 2
+
+
+def test_the_viewers_mr_is_black_only_where_it_does_not_reach(ct: Volume, labels: Volume) -> None:
+    upper = Volume(ct.array_kji[:20], ct.grid.cropped((0, 0, 0), (*ct.grid.size_ijk[:2], 20)))
+    views = make_views(ct, labels, mr=upper)
+    sheet = decoded(viewer_data(views, (), None)["sheets"]["mr"])
+    assert views.mr_valid is not None
+    assert 0.1 < views.mr_valid.mean() < 0.9
+    there = tiled(views.mr_valid.astype(np.uint8), sheet.shape[1] // views.grid.size_ijk[0]) == 1
+    assert ((sheet >= MR_FLOOR / 2) == there).mean() > 0.99
 
 
 def test_the_viewers_surfaces_are_the_meshes_to_a_fraction_of_a_millimetre(ct: Volume, labels: Volume) -> None:
