@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from hnseg.errors import ConfigError
+from hnseg.models.bundle import METADATA, open_bundle
 
 CHECKPOINT = "last.ckpt"
 BEST = "best.ckpt"
@@ -23,9 +23,17 @@ def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
 
 def starting_weights(source: Path) -> dict[str, Tensor]:
     """The network's weights in a run's last checkpoint (their running average) or in a bundle."""
-    checkpoint, safetensors = source / "checkpoints" / CHECKPOINT, source / "models" / "model.safetensors"
+    checkpoint = source / "checkpoints" / CHECKPOINT
     if checkpoint.exists():
         return averaged_weights(checkpoint)
-    if safetensors.exists():
-        return {name: weight.float() for name, weight in load_file(safetensors).items()}
+    if (source / METADATA).exists():
+        return dict(open_bundle(source).load_network().state_dict())
     raise ConfigError(f"start_from names {source}, which is neither a run nor a bundle; give one of these.")
+
+
+def best_checkpoint(run: Path) -> Path:
+    """The checkpoint with the least validation loss, or the last one of a run that measured none."""
+    best, last = (run / "checkpoints" / name for name in (BEST, CHECKPOINT))
+    if not best.exists() and not last.exists():
+        raise ConfigError(f"{run} holds no checkpoint; train it first with `hnseg-train fit`.")
+    return best if best.exists() else last

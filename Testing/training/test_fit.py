@@ -25,6 +25,7 @@ from hnseg_training.export import export
 from hnseg_training.fit import averaged_weights, fit
 from hnseg_training.module import SegmentationModule
 from hnseg_training.sources import case_loaders
+from hnseg_training.weights import starting_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own advice on workers and devices
 
@@ -114,6 +115,14 @@ def test_training_starts_from_another_run(config, tmp_path):
     first = averaged_weights(tmp_path / "first" / "checkpoints" / "last.ckpt")
     for name, weight in averaged_weights(tmp_path / "second" / "checkpoints" / "last.ckpt").items():
         torch.testing.assert_close(weight, first[name])
+
+
+def test_training_starts_from_a_bundle(config, tmp_path):
+    fit(config, tmp_path / "first", on_progress=silent)
+    export(config, tmp_path / "first", tmp_path / "bundle")
+    weights = starting_weights(tmp_path / "bundle")
+    for name, weight in averaged_weights(tmp_path / "first" / "checkpoints" / "last.ckpt").items():
+        torch.testing.assert_close(weights[name], weight, rtol=1e-3, atol=1e-5)  # a bundle holds half precision
 
 
 def test_a_start_that_is_neither_run_nor_bundle_is_refused(config, tmp_path):
