@@ -7,6 +7,7 @@ in HL7 mCODE. Needs nothing but the standard library.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -144,9 +145,18 @@ ORGANS: tuple[Organ, ...] = _read_table()
 """The 30 organs in label order; ``ORGANS[n].label == n + 1``."""
 
 
+_SIDE_WORDS = {"l": "l", "lt": "l", "left": "l", "r": "r", "rt": "r", "right": "r"}
+
+
 def fold(name: str) -> str:
-    """A name without case, spaces, underscores and hyphens, as names are matched."""
-    return name.lower().translate(str.maketrans("", "", " _-"))
+    """A name as names are matched: lower case, nothing between words, the side as a last letter.
+
+    ``Parotid_L``, ``parotid l``, ``Parotid-Lt``, ``Left Parotid`` and ``LeftParotid`` are all ``parotidl``.
+    """
+    words = [word.lower() for word in re.split(r"[\s_\-.]+|(?<=[a-z])(?=[A-Z])", name) if word]
+    sides = [_SIDE_WORDS[word] for word in words if word in _SIDE_WORDS]
+    rest = [word for word in words if word not in _SIDE_WORDS]
+    return "".join(rest + sides if len(sides) == 1 and rest else words)
 
 
 BY_NAME = MappingProxyType({organ.name: organ for organ in ORGANS})
@@ -154,7 +164,7 @@ _BY_FOLDED = {fold(text): organ for organ in ORGANS for text in (organ.name, *or
 
 
 def find_organ(name: str) -> Organ:
-    """The organ of that name or alias, whatever its case, spaces and underscores; else ``UnknownOrgan``."""
+    """The organ of that name or alias, as ``fold`` matches names; else ``UnknownOrgan``."""
     organ = _BY_FOLDED.get(fold(name))
     if organ is None:
         near = difflib.get_close_matches(fold(name), _BY_FOLDED, n=1, cutoff=0.5)

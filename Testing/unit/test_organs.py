@@ -128,6 +128,12 @@ def test_typical_volumes_lie_in_their_published_ranges():
         ("Glnd_Parotid_R", "Parotid_R"),
         ("Spinal_Cord", "SpinalCord"),
         ("Chiasm", "OpticChiasm"),
+        ("Parotid-Lt", "Parotid_L"),
+        ("Left Parotid", "Parotid_L"),
+        ("RightParotid", "Parotid_R"),
+        ("R_Parotid", "Parotid_R"),
+        ("Optic-Nerve-Rt", "OpticNrv_R"),
+        ("Eye_A_L", "Eye_AL"),
     ],
 )
 def test_names_and_aliases_are_found_whatever_their_case_and_separators(written, name):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -55,7 +54,7 @@ def match(
 def canonical_name(name: str, tags: Mapping[str, str] | None = None) -> str:
     """The organ's name in the table, found by tag, name, alias or terminology code; else the name, folded."""
     try:
-        return find_organ((tags or {}).get(ORGAN_TAG) or _plain(name)).name
+        return find_organ((tags or {}).get(ORGAN_TAG) or name).name
     except UnknownOrgan:
         organ = _by_code((tags or {}).get(TERMINOLOGY_TAG, ""))
         return organ.name if organ else fold(name)
@@ -71,15 +70,6 @@ def _by_name(segments: Sequence[Segment], role: str) -> dict[str, Segment]:
             )
         found[name] = segment
     return found
-
-
-def _plain(name: str) -> str:
-    """Names as other systems write them: ``Parotid-Lt`` is ``Parotid_L``, ``Left Parotid`` too."""
-    words = [word for word in re.split(r"[\s_\-.]+", name.strip()) if word]
-    sides = {"lt": "L", "left": "L", "rt": "R", "right": "R"}
-    side = [sides[word.lower()] for word in words if word.lower() in sides]
-    rest = [word for word in words if word.lower() not in sides]
-    return "_".join(rest + side) if len(side) == 1 and rest else name
 
 
 def _by_code(entry: str) -> Organ | None:

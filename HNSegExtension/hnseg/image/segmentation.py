@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ __all__ = ["Segment", "Segmentation", "read_segmentation", "write_segmentation"]
 
 _FILE_ENDINGS = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha")
 _HAN_SEG_MARK = "_OAR_"  # case_XX_OAR_<NAME>.seg.nrrd
+_IMAGE_MARK = re.compile(r"(^|[_\-.])(img|ct|mr)([_\-.]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +123,10 @@ class Segmentation:
         layer = self.layers[segment.layer]
         return layer.with_array(layer.array_kji == segment.label)
 
+    def tagged(self, tags: Mapping[str, str]) -> Segmentation:
+        """The same, with those tags on every segment."""
+        return replace(self, segments=tuple(replace(one, tags={**one.tags, **tags}) for one in self.segments))
+
     def to_labels(self) -> Volume:
         """One uint8 label map with the table's labels; where organs overlap, the one that is small by nature wins.
 
@@ -138,8 +144,9 @@ class Segmentation:
 def read_segmentation(path: str | Path) -> Segmentation:
     """A Slicer ``.seg.nrrd``; a label map with the table's labels; a mask file named after its organ; a folder of such.
 
-    HaN-Seg's masks (``case_XX_OAR_<NAME>.seg.nrrd``) carry no segment names, so theirs comes from the file name. Raises
-    ``UnreadableFile``, ``UnsupportedImage``, or ``UnknownOrgan`` for an unnamed mask.
+    HaN-Seg's masks (``case_XX_OAR_<NAME>.seg.nrrd``) carry no segment names, so theirs comes from the file name; in a
+    folder, that of other structures does, too. Raises ``UnreadableFile``, ``UnsupportedImage``, or ``UnknownOrgan`` for
+    an unnamed mask.
     """
     path = Path(path)
     if path.is_dir():
@@ -198,21 +205,33 @@ def _from_plain(volume: Volume, path: Path) -> Segmentation:
 
 def _read_masks(folder: Path) -> Segmentation:
     files = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(_FILE_ENDINGS)]
-    named = [(organ, path) for path in files if (organ := organ_in_file_name(path))]
-    if not named:
+    organs = [organ.name for path in files if (organ := organ_in_file_name(path))]
+    if not organs:
         raise UnreadableFile(f"{folder} holds no mask named after an organ; give files as …_OAR_Parotid_L.seg.nrrd.")
-    _refuse_twins([organ.name for organ, _ in named], f"in {folder} are both of")
-    return Segmentation.from_masks((organ.name, read_volume(path)) for organ, path in named)
+    _refuse_twins(organs, f"in {folder} are both of")
+    return Segmentation.from_masks(_masks_in(files))
+
+
+def _masks_in(files: Iterable[Path]) -> Iterator[tuple[str, Volume]]:
+    """Organs, and other structures under their file's name; images and label maps beside them are passed over."""
+    for path in files:
+        organ = organ_in_file_name(path)
+        if organ:
+            yield organ.name, read_volume(path)
+        elif not _IMAGE_MARK.search(path.name):
+            volume = read_volume(path)
+            if not ((volume.array_kji != 0) & (volume.array_kji != 1)).any():
+                yield _name_in(path), volume
 
 
 def organ_in_file_name(path: Path) -> Organ | None:
     """The organ that a file is named after: the whole name or what follows ``_OAR_``, without its ending."""
-    stem = path.name
-    for ending in _FILE_ENDINGS:
-        if stem.lower().endswith(ending):
-            stem = stem[: -len(ending)]
-            break
-    return _organ(stem.rpartition(_HAN_SEG_MARK)[2])
+    return _organ(_name_in(path))
+
+
+def _name_in(path: Path) -> str:
+    ending = next((ending for ending in _FILE_ENDINGS if path.name.lower().endswith(ending)), "")
+    return path.name[: len(path.name) - len(ending)].rpartition(_HAN_SEG_MARK)[2]
 
 
 def _organ(name: str) -> Organ | None:

@@ -371,6 +371,20 @@ def test_a_folder_of_masks_is_one_segmentation(organ_masks, oblique, tmp_path):
         assert np.array_equal(segmentation.mask(name).array_kji, mask.array_kji)
 
 
+def test_structures_beside_organs_keep_their_files_names_and_images_are_passed_over(organ_masks, oblique, tmp_path):
+    name, mask = next(iter(organ_masks.items()))
+    for file, volume in (
+        (f"case_01_OAR_{name}", mask),
+        ("Lens-Lt", mask),
+        ("case_01_IMG_CT", oblique),
+        ("values", mask.with_array(3 * mask.array_kji.astype(np.uint8))),
+    ):
+        write_volume(volume, tmp_path / f"{file}.nrrd")
+    segmentation = read_segmentation(tmp_path)
+    assert sorted(segment.name for segment in segmentation.segments) == sorted([name, "Lens-Lt"])
+    np.testing.assert_array_equal(segmentation.mask("Lens-Lt").array_kji, mask.array_kji)
+
+
 def test_a_folder_without_masks_or_with_one_organ_twice_is_refused(oblique_grid, tmp_path):
     with pytest.raises(UnreadableFile, match="no mask named after an organ"):
         read_segmentation(tmp_path)
