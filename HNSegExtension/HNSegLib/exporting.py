@@ -13,7 +13,7 @@ from hnseg.errors import GeometryMismatch, InputError, OutputError
 from hnseg.image.files import atomic_write
 from hnseg.image.segmentation import Segmentation, read_segmentation
 from HNSegLib.merging import Status
-from HNSegLib.segments import MODEL_TAG, existing_segments, tag_of
+from HNSegLib.segments import existing_segments
 from HNSegLib.volumes import matrix_between
 
 if TYPE_CHECKING:
@@ -50,13 +50,9 @@ def write_rtstruct(segmentation_node: slicer.vtkMRMLSegmentationNode, series_fol
     from hnseg.dicomrt.structure_set import StructureSetOptions, write_structure_set
 
     segmentation = _engine_segmentation(segmentation_node)
-    segments = segmentation_node.GetSegmentation()
-    existing = existing_segments(segmentation_node)
-    models = {tag_of(segments.GetSegment(one.id), MODEL_TAG) for one in existing} - {""}
-    name, _, version = (models.pop() if len(models) == 1 else "").rpartition(" ")
     options = StructureSetOptions(
-        edited=frozenset(one.name for one in existing if one.status in _EDITED),
-        provenance=Provenance.of(segmentation, model=name, model_version=version),
+        edited=frozenset(one.name for one in existing_segments(segmentation_node) if one.status in _EDITED),
+        provenance=Provenance.of(segmentation),
     )
     return write_structure_set(path, open_series(series_folder), segmentation, options)
 

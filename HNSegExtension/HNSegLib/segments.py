@@ -20,13 +20,12 @@ from vtk.util import numpy_support
 from hnseg.errors import UnsupportedImage
 from hnseg.image.volume import Volume
 from hnseg.organs import ORGANS, Organ
+from hnseg.terminology import MODEL_TAG as MODEL_TAG
 from hnseg.terminology import ORGAN_TAG, STATUS_TAG, segment_tags
 from HNSegLib.merging import ExistingSegment, Kept, MergePolicy, Plan, Status, organ_of, plan_merge
 from HNSegLib.space import flipped_rows, from_vtk, to_vtk
 from HNSegLib.volumes import matrix_between, scalars_of
 
-MODEL_TAG = "HNSeg.Model"
-"""Name and version of the model that a segment comes from."""
 CONFIDENCE_TAG = "HNSeg.Confidence"
 """The model's mean winning probability over the segment, 0…1, as text."""
 NOTES_TAG = "HNSeg.Notes"

@@ -17,6 +17,8 @@ TERMINOLOGY_TAG = "TerminologyEntry"
 STATUS_TAG = "Segmentation.Status"
 ORGAN_TAG = "HNSeg.Organ"
 """The organ's name in the table: it stays when a person renames the segment."""
+MODEL_TAG = "HNSeg.Model"
+"""Name and version of the model that the segment comes from."""
 
 NOT_STARTED = "notstarted"
 """Status of a segment that nobody has reviewed yet; Slicer sets ``inprogress`` at the first edit."""

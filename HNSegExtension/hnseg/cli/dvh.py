@@ -40,10 +40,11 @@ def run(args: argparse.Namespace) -> int:
     from hnseg.cli.console import say, say_warnings
     from hnseg.cli.structures import load_structures
     from hnseg.dicomrt.dose import read_dose
-    from hnseg.dicomrt.dvh import dose_statistics
+    from hnseg.dicomrt.dvh import FINEST_MM, dose_statistics
 
     dose = read_dose(args.dose)
-    loaded = load_structures(args.labels, series=args.series, grid=dose.grid)
+    fine = dose.grid.respaced([min(spacing, FINEST_MM) for spacing in dose.grid.spacing_mm])
+    loaded = load_structures(args.labels, series=args.series, grid=fine)
     organs = dose_statistics(loaded.segmentation, dose, levels_gy=args.at)
     say_warnings(loaded.warnings)
     say_warnings(

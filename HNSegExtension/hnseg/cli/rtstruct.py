@@ -42,9 +42,15 @@ def _add_write(parser: argparse.ArgumentParser) -> None:
     add("-o", "--out", metavar="RT.dcm", type=Path, required=True, help="the file to write")
     add("--holes", choices=("keyhole", "xor", "xor-typed"), default="keyhole", help="how holes are written")
     add("--tolerance-mm", metavar="MM", type=float, default=0.05, help="of leaving out contour points (default 0.05)")
-    add("--edited", metavar="A,B", default="", help="organs that a person has edited: SEMIAUTOMATIC")
     add("--label", metavar="TEXT", default="HNSeg", help="structure set label, at most 16 characters")
-    add("--model", metavar="NAME", default="", help="the model that made the organs")
+    add_origin(parser)
+
+
+def add_origin(parser: argparse.ArgumentParser) -> None:
+    """The options that say how the organs came about; ``origin_of`` reads them."""
+    add = parser.add_argument
+    add("--edited", metavar="A,B", default="", help="organs that a person has edited: SEMIAUTOMATIC")
+    add("--model", metavar="NAME", default="", help="the model that made the organs (default: as the file says)")
     add("--model-version", metavar="VERSION", default="", help="and its version")
 
 
@@ -62,21 +68,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _write(args: argparse.Namespace) -> int:
     from hnseg.cli.console import readable, say, say_warnings
-    from hnseg.dicomrt.provenance import Provenance
     from hnseg.dicomrt.series import open_series
     from hnseg.dicomrt.structure_set import StructureSetOptions, write_structure_set
     from hnseg.image.segmentation import read_segmentation
 
     segmentation = read_segmentation(args.labels)
     options = StructureSetOptions(
-        holes=args.holes,
-        tolerance_mm=args.tolerance_mm,
-        edited=frozenset(segmentation.segment(name.strip()).name for name in args.edited.split(",") if name.strip()),
-        label=args.label,
-        provenance=Provenance.of(segmentation, model=args.model, model_version=args.model_version),
+        holes=args.holes, tolerance_mm=args.tolerance_mm, label=args.label, **origin_of(segmentation, args)
     )
     written = write_structure_set(args.out, open_series(args.series), segmentation, options)
-    say_warnings(written.warnings)
+    say_warnings((*written.warnings, *options.provenance.warnings))
     say(f"{len(written.contours)} structures, {sum(written.contours.values())} contours in {readable(args.out)}")
     return 0
 
@@ -90,6 +91,17 @@ def _read(args: argparse.Namespace) -> int:
     write_structures(read.segmentation, args.out)
     say(f"{len(read.segmentation.segments)} structures in {readable(args.out)}")
     return 0
+
+
+def origin_of(segmentation: Segmentation, args: argparse.Namespace) -> dict[str, Any]:
+    """``edited`` and ``provenance`` of an export."""
+    from hnseg.dicomrt.provenance import Provenance
+
+    names = [name.strip() for name in args.edited.split(",") if name.strip()]
+    return {
+        "edited": frozenset(segmentation.segment(name).name for name in names),
+        "provenance": Provenance.of(segmentation, model=args.model, model_version=args.model_version),
+    }
 
 
 def write_structures(segmentation: Segmentation, path: Path) -> None:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from hnseg.cli.rtstruct import add_origin, origin_of, write_structures
+
 _DESCRIPTION = """\
 Writes organs as a DICOM SEG that refers to the original series, or reads one. The series is only read; every export is
 a new object, and a person has to review it.
@@ -37,9 +39,7 @@ def _add_write(parser: argparse.ArgumentParser) -> None:
     add("--series", metavar="DIR", type=Path, required=True, help="folder with the original DICOM series")
     add("--labels", metavar="SEG", type=Path, required=True, help="segmentation, label map or folder of masks")
     add("-o", "--out", metavar="SEG.dcm", type=Path, required=True, help="the file to write")
-    add("--edited", metavar="A,B", default="", help="organs that a person has edited: SEMIAUTOMATIC")
-    add("--model", metavar="NAME", default="", help="the model that made the organs")
-    add("--model-version", metavar="VERSION", default="", help="and its version")
+    add_origin(parser)
 
 
 def _add_read(parser: argparse.ArgumentParser) -> None:
@@ -56,24 +56,20 @@ def run(args: argparse.Namespace) -> int:
 
 def _write(args: argparse.Namespace) -> int:
     from hnseg.cli.console import readable, say, say_warnings
-    from hnseg.dicomrt.provenance import Provenance
     from hnseg.dicomrt.segmentation_object import SegmentationObjectOptions, write_segmentation_object
     from hnseg.dicomrt.series import open_series
     from hnseg.image.segmentation import read_segmentation
 
     segmentation = read_segmentation(args.labels)
-    options = SegmentationObjectOptions(
-        edited=frozenset(segmentation.segment(name.strip()).name for name in args.edited.split(",") if name.strip()),
-        provenance=Provenance.of(segmentation, model=args.model, model_version=args.model_version),
-    )
-    say_warnings(write_segmentation_object(args.out, open_series(args.series), segmentation, options))
+    options = SegmentationObjectOptions(**origin_of(segmentation, args))
+    warnings = write_segmentation_object(args.out, open_series(args.series), segmentation, options)
+    say_warnings((*warnings, *options.provenance.warnings))
     say(f"DICOM SEG in {readable(args.out)}")
     return 0
 
 
 def _read(args: argparse.Namespace) -> int:
     from hnseg.cli.console import readable, say
-    from hnseg.cli.rtstruct import write_structures
     from hnseg.dicomrt.segmentation_object import read_segmentation_object
     from hnseg.dicomrt.series import open_series
 

@@ -1,7 +1,7 @@
 """Dose statistics of structures: the dose-volume histogram and the figures that protocols ask for.
 
-dicompyler-core, the library of the field for this, does not run with pydicom 3; its figures are what the tests compare
-with. Nomenclature: AAPM TG-263 (Dmean, D0.03cc, V30Gy).
+dicompyler-core, the library of the field for this, does not run with pydicom 3; docs/dicom-export.md compares figures.
+Nomenclature: AAPM TG-263 (Dmean, D0.03cc, V30Gy).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from hnseg.image.segmentation import Segmentation
 from hnseg.image.volume import Volume
 
 NEAR_MAXIMUM_ML = 0.03
-_FINEST_MM = 1.0
+FINEST_MM = 1.0
+"""Voxels larger than that are split."""
 _OUTSIDE_GY = -1.0
 
 Doses = NDArray[np.float64]
@@ -87,7 +88,7 @@ def organ_dose(name: str, mask: Volume, dose_gy: Volume, levels_gy: Sequence[flo
 
 def doses_in(mask: Volume, dose_gy: Volume) -> Doses:
     """The dose (Gy) at the middle of each part of each voxel inside; −1 beyond the dose grid."""
-    parts = [max(1, int(np.ceil(spacing / _FINEST_MM - 1e-6))) for spacing in mask.grid.spacing_mm]
+    parts = [max(1, int(np.ceil(spacing / FINEST_MM - 1e-6))) for spacing in mask.grid.spacing_mm]
     fine_grid = mask.grid.respaced([spacing / n for spacing, n in zip(mask.grid.spacing_mm, parts, strict=True)])
     fine = mask.array_kji != 0
     for axis, n in enumerate(reversed(parts)):

@@ -10,7 +10,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from hnseg.image.segmentation import Segmentation
-from hnseg.terminology import NOT_STARTED, STATUS_TAG
+from hnseg.terminology import MODEL_TAG, NOT_STARTED, STATUS_TAG
 from hnseg.version import RESEARCH_USE, __version__
 
 MANUFACTURER = "HNSeg contributors"
@@ -38,7 +38,12 @@ class Provenance:
 
     @classmethod
     def of(cls, segmentation: Segmentation, *, model: str = "", model_version: str = "") -> Provenance:
-        """With the state of review that the segments' status tags tell: reviewed only if every one is completed."""
+        """With what the segments' tags tell: the model, unless one is named, and the state of review.
+
+        Reviewed is only what has every segment completed. Several models are all named.
+        """
+        if not model:
+            model, model_version = _model(segmentation)
         states = {segment.tags.get(STATUS_TAG, NOT_STARTED) for segment in segmentation.segments}
         review = {frozenset({_COMPLETED}): "reviewed", frozenset({NOT_STARTED}): "not reviewed"}
         return cls(model, model_version, review.get(frozenset(states), "partly reviewed"))
@@ -50,9 +55,23 @@ class Provenance:
         return [f"HNSeg {__version__}", *([named[:64]] if self.model else [])]
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence where the model is not known."""
+        return () if self.model else ("The file does not say which model made the organs; --model can.",)
+
+    @property
     def sentence(self) -> str:
         """One text for people: made by what, reviewed or not, for research only."""
         return f"Made by {', '.join(self.software)}; {self.review}. {RESEARCH_USE}"
+
+
+def _model(segmentation: Segmentation) -> tuple[str, str]:
+    """Name and version; of several models the names with their versions, and no version."""
+    models = sorted({tag for segment in segmentation.segments if (tag := segment.tags.get(MODEL_TAG, ""))})
+    if len(models) > 1:
+        return ", ".join(models), ""
+    name, _, version = "".join(models).rpartition(" ")
+    return (name, version) if name else (version, "")
 
 
 def copy_patient_and_study(source: Dataset, target: Dataset) -> None:
@@ -65,7 +84,7 @@ def copy_patient_and_study(source: Dataset, target: Dataset) -> None:
 
 
 def sign(dataset: Dataset, provenance: Provenance) -> None:
-    """Set maker, software, model, dates and new UIDs. An object that is exported twice is two objects."""
+    """Set new UIDs, maker, software, model and dates. An object that is exported twice is two objects."""
     dataset.SOPInstanceUID = generate_uid(prefix=None)
     dataset.SeriesInstanceUID = generate_uid(prefix=None)
     date, time = f"{provenance.exported:%Y%m%d}", f"{provenance.exported:%H%M%S}"
@@ -75,7 +94,8 @@ def sign(dataset: Dataset, provenance: Provenance) -> None:
     dataset.ManufacturerModelName = "HNSeg"
     dataset.SoftwareVersions = provenance.software
     if provenance.model:
-        dataset.ContributingEquipmentSequence = [_equipment(provenance)]
+        others = dataset.get("ContributingEquipmentSequence") or ()
+        dataset.ContributingEquipmentSequence = [_equipment(provenance), *others]
 
 
 def coded(code: Code) -> Dataset:

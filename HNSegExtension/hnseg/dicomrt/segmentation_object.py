@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from hnseg.dicomrt.files import read_object, tolerant, write_object
 from hnseg.dicomrt.naming import GENERATION_TAG, generation_algorithm, structure_name, terminology_entry
-from hnseg.dicomrt.provenance import MANUFACTURER, Provenance, coded
+from hnseg.dicomrt.provenance import MANUFACTURER, Provenance, coded, sign
 from hnseg.dicomrt.series import Series
 from hnseg.errors import HNSegError, InputError, UnreadableFile
 from hnseg.image.grid import Grid
@@ -86,7 +86,7 @@ def build_segmentation_object(
         series_description="HNSeg organs at risk, research use only",
     )
     empty = [segment.name for segment in segmentation.segments if segment not in present]
-    dataset.SoftwareVersions = provenance.software
+    sign(dataset, provenance)
     return dataset, ((f"Left out, as they are empty: {', '.join(empty)}.",) if empty else ())
 
 

@@ -9,6 +9,7 @@ from hnseg.dicomrt.series import open_series
 from hnseg.image.files import read_volume, write_volume
 from hnseg.image.segmentation import Segmentation, read_segmentation, write_segmentation
 from hnseg.image.volume import Volume
+from hnseg.terminology import MODEL_TAG
 
 
 @pytest.fixture
@@ -97,3 +98,17 @@ def test_what_is_missing_is_said_in_one_sentence(axial_series, organs, tmp_path,
     assert error.endswith(".")
     assert "\n" not in error
     assert not (tmp_path / "RT.dcm").exists()
+
+
+@pytest.mark.parametrize("kind", ["rtstruct", "seg"])
+def test_the_model_that_a_segmentation_names_is_in_the_object(axial_series, organs, tmp_path, capsys, kind):
+    words = ["write", "--series", str(axial_series.folder), "--labels", str(organs), "-o", str(tmp_path / "x.dcm")]
+    assert main([kind, *words]) == 0
+    assert "does not say which model" in capsys.readouterr().err
+    tagged = read_segmentation(organs).tagged({MODEL_TAG: "hnseg-base 1.2.3"})
+    write_segmentation(tagged, organs)
+    assert main([kind, *words]) == 0
+    assert capsys.readouterr().err == ""
+    dataset = pydicom.dcmread(tmp_path / "x.dcm")
+    assert dataset.SoftwareVersions[1] == "model hnseg-base 1.2.3"
+    assert dataset.ContributingEquipmentSequence[0].SoftwareVersions == "1.2.3"
