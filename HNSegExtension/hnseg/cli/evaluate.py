@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hnseg.cli.cases import Case
     from hnseg.cli.console import OnProgress
     from hnseg.evaluation.cohort import Cohort
     from hnseg.evaluation.compare import CompareOptions
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     )
     work = _plan(args)
     with progress() as on_progress:
-        cohorts = _evaluate(work, options, args, on_progress)
+        cohorts = _evaluate(work, options, on_progress)
     say_warnings(warning for cohort in cohorts for warning in _warnings(cohort, single=work.single))
     _write(cohorts, work, args)
     say("\n\n".join(_summary(cohort, single=work.single) for cohort in cohorts))
@@ -74,28 +75,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
-    name: str
-    prediction: Path
-    reference: Path
-    partial: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class _Work:
     """Per system, its cases; ``single`` if there is one system with one case, given as such."""
 
-    systems: tuple[tuple[str, tuple[_Case, ...]], ...]
+    systems: tuple[tuple[str, tuple[Case, ...]], ...]
     single: bool
 
 
 def _plan(args: argparse.Namespace) -> _Work:
-    from hnseg.cli.structures import cases_in
+    from hnseg.cli.cases import is_cohort, pair_cases, stem
 
-    named = [(args.name or _system_name(args.prediction), args.prediction), *map(_named, args.system)]
-    cases = cases_in(args.reference)
-    systems = tuple((name, tuple(_pairs(path, args.reference, args.include_partial))) for name, path in named)
-    return _Work(systems, single=cases is None and len(systems) == 1)
+    named = [(args.name or stem(args.prediction) or "prediction", args.prediction), *map(_named, args.system)]
+    options = {"series": args.series, "include_partial": args.include_partial}
+    systems = tuple((name, tuple(pair_cases(path, args.reference, **options))) for name, path in named)
+    return _Work(systems, single=len(systems) == 1 and not is_cohort(args.reference))
 
 
 def _named(text: str) -> tuple[str, Path]:
@@ -107,42 +100,7 @@ def _named(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _system_name(path: Path) -> str:
-    from hnseg.cli.structures import stem
-
-    return stem(path) or "prediction"
-
-
-def _pairs(prediction: Path, reference: Path, include_partial: bool) -> list[_Case]:
-    """Which prediction belongs to which reference. Raises ``InputError`` if none does."""
-    from hnseg.cli.structures import case_name, cases_in, partial_organs
-    from hnseg.errors import InputError
-
-    expected, predicted = cases_in(reference), cases_in(prediction)
-    partial = {} if include_partial else partial_organs(reference)
-    if expected is None and predicted is None:
-        name = case_name(reference)
-        return [_Case(name, prediction, reference, partial.get(name, ()))]
-    if expected is None or predicted is None:
-        one, many = (reference, prediction) if expected is None else (prediction, reference)
-        raise InputError(f"{many} holds many cases but {one} is one; give two folders of cases, or two of one case.")
-    shared = [name for name in expected if name in predicted]
-    if not shared:
-        raise InputError(
-            f"No case of {prediction} ({_some(predicted)}) is in {reference} ({_some(expected)}); "
-            "name both by case number or alike."
-        )
-    return [_Case(name, predicted[name], expected[name], partial.get(name, ())) for name in shared]
-
-
-def _some(names: dict[str, Path]) -> str:
-    shown = list(names)[:3]
-    return ", ".join(shown) + (", …" if len(names) > len(shown) else "") or "no case"
-
-
-def _evaluate(
-    work: _Work, options: CompareOptions, args: argparse.Namespace, on_progress: OnProgress
-) -> tuple[Cohort, ...]:
+def _evaluate(work: _Work, options: CompareOptions, on_progress: OnProgress) -> tuple[Cohort, ...]:
     from hnseg.evaluation.cohort import Cohort
 
     total = sum(len(cases) for _, cases in work.systems)
@@ -152,18 +110,18 @@ def _evaluate(
         scored = []
         for case in cases:
             on_progress(done / total, f"Scoring {case.name}")
-            scored.append((case.name, _score(case, options, args.series)))
+            scored.append((case.name, _score(case, options)))
             done += 1
         cohorts.append(Cohort(system, tuple(scored)))
     on_progress(1.0, "Scored")
     return tuple(cohorts)
 
 
-def _score(case: _Case, options: CompareOptions, series: Path | None) -> Scores:
+def _score(case: Case, options: CompareOptions) -> Scores:
     from hnseg.cli.structures import load_pair
     from hnseg.evaluation.compare import compare
 
-    prediction, reference = load_pair(case.prediction, case.reference, series=series)
+    prediction, reference = load_pair(case.prediction, case.reference, series=case.series)
     scores = compare(prediction.segmentation, reference.segmentation, replace(options, leave_out=case.partial))
     left_out = [f"{organ} is marked partial in OAR_data.csv and was left out." for organ in case.partial]
     return replace(scores, warnings=(*prediction.warnings, *reference.warnings, *left_out, *scores.warnings))
@@ -201,30 +159,30 @@ def _page(cohorts: Sequence[Cohort], work: _Work, args: argparse.Namespace) -> s
     from hnseg.evaluation.observers import PUBLISHED_DSC, read_ceiling
     from hnseg.reporting.cohort_page import cohort_page
 
-    cases = {case.name: case for case in work.systems[0][1]}
     ceiling = read_ceiling(args.observers) if args.observers else PUBLISHED_DSC
+    cases = {case.name: case for case in work.systems[0][1]}
+    pictures = {
+        case: _pictures(cases[case], [row.organ for other, row in cohorts[0].worst() if other == case], args.images)
+        for case in dict.fromkeys(case for case, _ in cohorts[0].worst())
+    }
+    return cohort_page(cohorts, ceiling=ceiling, picture_of=lambda case, organ: pictures[case].get(organ))
 
-    def picture_of(case: str, organ: str) -> bytes | None:
-        return _picture(cases[case], organ, args)
 
-    return cohort_page(cohorts, ceiling=ceiling, picture_of=picture_of)
-
-
-def _picture(case: _Case, organ: str, args: argparse.Namespace) -> bytes | None:
-    """The worst slices of one organ; None where the two do not both name it so that it can be found again."""
-    from hnseg.cli.structures import image_of, load_pair
-    from hnseg.evaluation.matching import match
+def _pictures(case: Case, organs: Sequence[str], images: Path | None) -> dict[str, bytes]:
+    """Each organ's worst slices, on the CT if there is one."""
+    from hnseg.cli.cases import image_of
+    from hnseg.cli.structures import load_pair
+    from hnseg.evaluation.compare import pair_masks
     from hnseg.image.files import read_image
     from hnseg.reporting.cohort_plots import disagreement_picture
 
-    loaded = load_pair(case.prediction, case.reference, series=args.series)
-    prediction, reference = (part.segmentation for part in loaded)
-    (pair,) = match(prediction.segments, reference.segments, only=(organ,))
-    if pair.prediction is None or pair.reference is None:
-        return None
-    found = image_of(case.name, args.images or case.reference)
+    prediction, reference = (
+        part.segmentation for part in load_pair(case.prediction, case.reference, series=case.series)
+    )
+    found = image_of(case.name, images or case.reference)
     ct = read_image(found, modality="CT") if found else None
-    return disagreement_picture(prediction.mask(pair.prediction.name), reference.mask(pair.reference.name), ct)
+    masks = pair_masks(prediction, reference, organs)
+    return {organ: disagreement_picture(*pair, ct) for organ, pair in masks}
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from hnseg.evaluation.scores import OrganScores, Scores
 from hnseg.evaluation.surfaces import surface_distances
 from hnseg.image.grid import Grid
 from hnseg.image.resample import resample
-from hnseg.image.segmentation import Segmentation
+from hnseg.image.segmentation import Segment, Segmentation
 from hnseg.image.volume import Volume
 
 Mask = NDArray[np.bool_]
@@ -76,6 +76,14 @@ def compare(
         return scores
     unplaced = placed if prediction.grid.is_close(reference.grid) else Boxed.of(prediction)
     return replace(scores, warnings=(*scores.warnings, *suspicion(unplaced, expected, pairs)))
+
+
+def pair_masks(
+    prediction: Segmentation, reference: Segmentation, organs: Sequence[str]
+) -> Iterator[tuple[str, tuple[Volume, Volume]]]:
+    """Each organ's masks, prediction and reference, each on its own grid; empty where there is no such segment."""
+    for pair in match(prediction.segments, reference.segments, only=organs):
+        yield pair.name, (_mask(prediction, pair.prediction), _mask(reference, pair.reference))
 
 
 def score_organ(organ: str, prediction: Mask, reference: Mask, grid: Grid, *, tolerance_mm: float = 2.0) -> OrganScores:
@@ -136,6 +144,12 @@ def _with_restricted(
         z_restricted_hd95_mm=metrics.hd95(distances),
         z_restricted_surface_dsc=metrics.surface_dsc(distances, tolerance_mm=tolerance_mm),
     )
+
+
+def _mask(segmentation: Segmentation, segment: Segment | None) -> Volume:
+    if segment is None:
+        return Volume(np.zeros(segmentation.grid.shape_kji, np.bool_), segmentation.grid)
+    return segmentation.mask(segment.name)
 
 
 def _score_pair(prediction: Boxed, reference: Boxed, options: CompareOptions, pair: Pair) -> OrganScores:

@@ -45,7 +45,7 @@ class _Candidate:
 
 
 def suspicion(prediction: Boxed, reference: Boxed, pairs: Sequence[Pair]) -> tuple[str, ...]:
-    """A sentence such as "scores rise from 0.11 to 0.58 when mirrored left to right", or none.
+    """A sentence such as "Scores rise from 0.11 to 0.58 when mirrored left to right", or none.
 
     Said only when the mean DSC rises by 0.15 or more. A translation may accompany each change, as a mirror has a place.
     """
@@ -53,20 +53,20 @@ def suspicion(prediction: Boxed, reference: Boxed, pairs: Sequence[Pair]) -> tup
     if not samples:
         return ()
     before = _mean_dsc(samples, np.eye(4))
-    tried = [_scored(candidate, samples) for candidate in _candidates(prediction.grid, samples)]
+    tried = [_scored(candidate, samples) for candidate in _candidates(prediction.grid, reference.grid, samples)]
     highest = max(after for _, after in tried)
     best, after = next((candidate, after) for candidate, after in tried if after >= highest - _EQUALLY_GOOD)
     if after - before < _RISE:
         return ()
     return (
-        f"The scores rise from {before:.2f} to {after:.2f} (mean DSC) when the prediction is {best.words}; "
-        "check its orientation, origin and labels.",
+        f"Scores rise from {before:.2f} to {after:.2f} when {best.words}, in mean DSC; "
+        "check the prediction's orientation, origin and labels.",
     )
 
 
-def _candidates(grid: Grid, samples: Sequence[_Sample]) -> Iterable[_Candidate]:
+def _candidates(grid: Grid, expected: Grid, samples: Sequence[_Sample]) -> Iterable[_Candidate]:
     """Simple changes first: of equally good ones, the first is named."""
-    for change in _changes(grid):
+    for change in (*_changes(grid), *_other_headers(grid, expected)):
         moved = _aligned(change.matrix, samples, swap_sides=change.swap_sides)
         shift = moved[:3, 3] - change.matrix[:3, 3]
         yield change
@@ -82,9 +82,18 @@ def _changes(grid: Grid) -> Iterable[_Candidate]:
     for flips in sorted(product((False, True), repeat=3), key=sum)[1:]:
         names = [_DIRECTIONS[_patient_axis(grid, axis)] for axis in range(3) if flips[axis]]
         yield _Candidate(f"mirrored {' and '.join(sorted(names, key=_DIRECTIONS.index))}", _index_flip(grid, flips))
+
+
+def _other_headers(grid: Grid, expected: Grid) -> Iterable[_Candidate]:
+    """The prediction's array under the reference's header, where it fits, and with its axes in another order."""
     for order in permutations(range(3)):
-        if order != (0, 1, 2) and len({grid.size_ijk[axis] for axis in range(3) if order[axis] != axis}) == 1:
-            yield _Candidate("given its axes in another order", _index_permutation(grid, order))
+        straight = order == (0, 1, 2)
+        if tuple(grid.size_ijk[axis] for axis in order) == expected.size_ijk and not (straight and grid == expected):
+            words = "given the reference's spacing, origin and direction"
+            yield _Candidate(
+                words if straight else "given its axes in another order",
+                expected.ijk_to_lps @ _index_permutation(order) @ grid.lps_to_ijk,
+            )
 
 
 def _patient_axis(grid: Grid, axis: int) -> int:
@@ -98,10 +107,10 @@ def _index_flip(grid: Grid, flips: Sequence[bool]) -> Matrix:
     return np.asarray(grid.ijk_to_lps @ flip @ grid.lps_to_ijk)
 
 
-def _index_permutation(grid: Grid, order: Sequence[int]) -> Matrix:
+def _index_permutation(order: Sequence[int]) -> Matrix:
     exchange = np.eye(4)
     exchange[:3, :3] = np.eye(3)[list(order)]
-    return np.asarray(grid.ijk_to_lps @ exchange @ grid.lps_to_ijk)
+    return exchange
 
 
 def _samples(prediction: Boxed, reference: Boxed, pairs: Sequence[Pair]) -> Iterable[_Sample]:
@@ -142,8 +151,8 @@ def _dsc(sample: _Sample, target: _Sample, matrix: Matrix) -> float:
     kji = np.rint(target.reference_grid.to_ijk(moved)).astype(np.int64)[:, ::-1]
     inside = ((kji >= 0) & (kji < target.reference_kji.shape)).all(axis=1)
     hits = np.count_nonzero(target.reference_kji[tuple(kji[inside].T)])
-    shared = hits / len(kji) * sample.prediction_voxels
-    return 2.0 * shared / (sample.prediction_voxels + np.count_nonzero(target.reference_kji))
+    voxels = sample.prediction_voxels * abs(float(np.linalg.det(matrix[:3, :3])))  # another spacing, another volume
+    return 2.0 * hits / len(kji) * voxels / (voxels + np.count_nonzero(target.reference_kji))
 
 
 def _aligned(matrix: Matrix, samples: Sequence[_Sample], *, swap_sides: bool) -> Matrix:

@@ -202,20 +202,34 @@ def read_as_ras():
     return moved(segmentation(), Grid(OBLIQUE.size_ijk, OBLIQUE.spacing_mm, (-x, -y, z), direction))
 
 
+def without_header():
+    """As saved by a tool that keeps the array and forgets where it lies."""
+    return moved(segmentation(), Grid(OBLIQUE.size_ijk))
+
+
+def transposed():
+    """As written by a tool that takes an (i, j, k) array for a (k, j, i) one, with the image's header."""
+    grid = Grid(OBLIQUE.size_ijk[::-1], OBLIQUE.spacing_mm, OBLIQUE.origin_lps, OBLIQUE.direction)
+    layers = tuple(Volume(layer.array_kji.transpose(2, 1, 0).copy(), grid) for layer in segmentation().layers)
+    return Segmentation(layers, segmentation().segments)
+
+
 @pytest.mark.parametrize(
     ("prediction", "words"),
     [
-        (flipped(2), "mirrored left to right;"),
-        (flipped(1), "mirrored front to back;"),
-        (flipped(0), "mirrored head to feet;"),
+        (flipped(2), "when mirrored left to right,"),
+        (flipped(1), "when mirrored front to back,"),
+        (flipped(0), "when mirrored head to feet,"),
         (swapped_sides(), "given the other side's label"),
         (shifted((9.0, -12.0, 20.0)), r"shifted by \(-9, 12, -20\) mm"),
         (read_as_ras(), "read as RAS instead of LPS"),
+        (without_header(), "given the reference's spacing, origin and direction"),
+        (transposed(), "given its axes in another order"),
     ],
 )
 def test_predictions_that_lie_wrongly_are_recognised_and_named(prediction, words):
     scores = compare(prediction, segmentation())
-    (said,) = [warning for warning in scores.warnings if "scores rise" in warning]
+    (said,) = [warning for warning in scores.warnings if "Scores rise" in warning]
     assert pytest.approx(1.0, abs=0.08) == float(said.split(" to ")[1].split()[0])
     assert re.search(words, said), said
 
