@@ -57,13 +57,25 @@ class PreprocessSettings:
         return (*(float(scale_window(air, window)[0]) for window in self.ct_windows_hu), 0.0, 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class MrScale:
+    """Mean and deviation of the MR's tissue: z-score = (signal − mean) / deviation."""
+
+    mean: float
+    deviation: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkInput:
-    """Channels × K × J × I float32 on ``grid``, with the body on the same grid (bool)."""
+    """Channels × K × J × I float32 on ``grid``, with the body on the same grid (bool).
+
+    ``mr_scale``: how the MR was normalised; None where it shows nothing of the body.
+    """
 
     array_ckji: NDArray[np.float32]
     grid: Grid
     body_kji: NDArray[np.bool_] = field(repr=False)
+    mr_scale: MrScale | None = None
 
 
 def preprocess(
@@ -76,13 +88,43 @@ def preprocess(
     outside its field of view, the last two channels are 0: nothing outside the MR is ever normalised.
     """
     body = body_mask(ct)
-    grid = working_grid(ct, body, settings)
+    return _network_input(ct, mr, ct_to_mr, body, working_grid(ct, body, settings), settings)
+
+
+def preprocess_part(
+    ct: Volume,
+    mr: Volume | None = None,
+    ct_to_mr: sitk.Transform | None = None,
+    *,
+    grid: Grid,
+    settings: PreprocessSettings,
+    whole: NetworkInput,
+) -> NetworkInput:
+    """As ``preprocess``, on a given ``grid`` that covers a part of the patient.
+
+    ``whole``: the whole patient's input, at any spacing. Its body is used, and its MR scale: a part's own would change
+    with what it happens to show.
+    """
+    scale = whole.mr_scale
+    body = Volume(whole.body_kji, whole.grid)
+    return _network_input(ct, mr if scale else None, ct_to_mr, body, grid, settings, scale)
+
+
+def _network_input(
+    ct: Volume,
+    mr: Volume | None,
+    ct_to_mr: sitk.Transform | None,
+    body: Volume,
+    grid: Grid,
+    settings: PreprocessSettings,
+    scale: MrScale | None = None,
+) -> NetworkInput:
     ct_hu = _on_grid(canonical(ct), grid, fill=AIR_HU).array_kji
-    mr_z, valid = mr_channels(mr, grid, ct_to_mr, clip=settings.mr_clip)
+    mr_z, valid, scale = mr_channels(mr, grid, ct_to_mr, clip=settings.mr_clip, scale=scale)
     windows = [scale_window(ct_hu, window) for window in settings.ct_windows_hu]
     # Not "nearest": where the grids' ratio is whole it meets ties, which the last bit of a direction would decide.
     inside = resample(body.with_array(body.array_kji.astype(np.float32)), grid)
-    return NetworkInput(np.stack([*windows, mr_z, valid]), grid, inside.array_kji > _HALF)
+    return NetworkInput(np.stack([*windows, mr_z, valid]), grid, inside.array_kji > _HALF, scale)
 
 
 def working_grid(ct: Volume, body: Volume, settings: PreprocessSettings) -> Grid:
@@ -109,32 +151,30 @@ def scale_window(
 
 
 def mr_channels(
-    mr: Volume | None, grid: Grid, ct_to_mr: sitk.Transform | None, *, clip: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """MR z-score and MR-valid mask on ``grid``; both 0 where the MR does not reach."""
+    mr: Volume | None, grid: Grid, ct_to_mr: sitk.Transform | None, *, clip: float, scale: MrScale | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32], MrScale | None]:
+    """MR z-score and MR-valid mask on ``grid``, both 0 where the MR does not reach, and the scale.
+
+    ``scale``: None takes that of the MR's foreground on ``grid``; it stays None where there is nothing of the MR.
+    """
     nothing = np.zeros(grid.shape_kji, dtype=np.float32)
     if mr is None:
-        return nothing, nothing
+        return nothing, nothing, scale
     values = _on_grid(mr, grid, fill=_OUTSIDE_MR, transform=ct_to_mr).array_kji
     inside = values != np.float32(_OUTSIDE_MR)
     if not inside.any():
-        return nothing, nothing
-    mean, deviation = _foreground_statistics(values[inside])
-    z_score = np.clip((values - mean) / deviation, -clip, clip, dtype=np.float32)
-    return np.where(inside, z_score, np.float32(0)), inside.astype(np.float32)
+        return nothing, nothing, scale
+    scale = scale or _foreground_scale(values[inside])
+    z_score = np.clip((values - scale.mean) / scale.deviation, -clip, clip, dtype=np.float32)
+    return np.where(inside, z_score, np.float32(0)), inside.astype(np.float32), scale
 
 
-def tissue_threshold(values: NDArray[np.floating] | NDArray[np.integer]) -> float:
-    """A tenth of an MR's 99th percentile: above it is tissue, without air and cortical bone."""
-    return 0.1 * float(np.percentile(values, 99))
-
-
-def _foreground_statistics(values: NDArray[np.float32]) -> tuple[float, float]:
+def _foreground_scale(values: NDArray[np.float32]) -> MrScale:
     """Mean and deviation above a tenth of the 99th percentile: tissue without air and cortical bone."""
-    tissue = values[values > tissue_threshold(values)]
+    tissue = values[values > 0.1 * np.percentile(values, 99)]
     if tissue.size == 0 or float(tissue.std()) == 0.0:
         raise UnsupportedImage("The MR holds no signal where it meets the CT, got a constant; leave it out.")
-    return float(tissue.mean()), float(tissue.std())
+    return MrScale(float(tissue.mean()), float(tissue.std()))
 
 
 def _on_grid(volume: Volume, grid: Grid, *, fill: float, transform: sitk.Transform | None = None) -> Volume:

@@ -99,7 +99,7 @@ def test_the_mr_is_found_through_the_transform_and_is_zero_beyond_its_field_of_v
 def test_an_mr_elsewhere_leaves_both_channels_empty():
     ct = ball_ct(GRIDS["axial"])
     far = Volume(np.ones((5, 5, 5), np.int16), Grid((5, 5, 5), (1.0, 1.0, 1.0), (5000.0, 0.0, 0.0)))
-    z_score, valid = mr_channels(far, canonical(ct).grid, None, clip=3.0)
+    z_score, valid, _ = mr_channels(far, canonical(ct).grid, None, clip=3.0)
     assert not z_score.any()
     assert not valid.any()
 

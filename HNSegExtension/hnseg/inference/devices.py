@@ -53,8 +53,8 @@ def network_type(device: torch.device, precision: Precision = "auto") -> torch.d
 
 
 def _has_amx() -> bool:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)  # older PyTorch cannot tell
-    return bool(capabilities().get("amx_bf16"))
+    ask = getattr(torch.cpu, "get_capabilities", None)  # older PyTorch cannot tell
+    return bool(ask and ask().get("amx_bf16"))
 
 
 @dataclass(frozen=True, slots=True)

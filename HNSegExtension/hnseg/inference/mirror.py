@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from hnseg.models.ensemble import log_mean
 from hnseg.organs import swap_sides
 
 
@@ -27,9 +28,7 @@ class Mirrored(nn.Module):
         """(B, C, K, J, I) to log-probabilities (B, classes, K, J, I)."""
         seen = torch.softmax(self.network(image).float(), dim=1)
         mirrored = torch.softmax(self.network(image.flip(-1)).float(), dim=1)
-        seen += mirrored.flip(-1)[:, self._other_side]
-        # The smallest normal number keeps log finite where both are 0.
-        return seen.mul_(0.5).clamp_(min=torch.finfo(torch.float32).tiny).log_()
+        return log_mean((seen, mirrored.flip(-1)[:, self._other_side]))
 
 
 def other_side(labels: Sequence[int]) -> list[int]:

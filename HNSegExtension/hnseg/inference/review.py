@@ -13,6 +13,7 @@ from hnseg.image.grid import Grid
 from hnseg.image.orient import canonical
 from hnseg.image.volume import Volume
 from hnseg.inference.confidence import Confidence
+from hnseg.inference.places import usual_places
 from hnseg.inference.postprocess import leftward
 from hnseg.inference.voxels import Indices, centroid_lps, connected_parts, organ_voxels, points_ijk
 from hnseg.models.metadata import BundleMetadata, InputLimits, PostprocessSettings
@@ -116,12 +117,9 @@ def outside_the_scan(
     ``typical_lps``: mean places in one common frame; organs without one, and everything when nothing was found, are
     left out.
     """
-    shifts = [centre[2] - typical_lps[name][2] for name, centre in centres_lps.items() if name in typical_lps]
-    if not shifts:
-        return {}
+    usual = usual_places(centres_lps, typical_lps)
     low, high = grid.bounds_lps()
-    expected = {name: place[2] + float(np.median(shifts)) for name, place in typical_lps.items()}
-    absent = {name: z for name, z in expected.items() if name not in centres_lps}
+    absent = {name: place[2] for name, place in usual.items() if name not in centres_lps}
     below = {name: "above" for name, z in absent.items() if z < low[2] + _EDGE_MM}
     return below | {name: "below" for name, z in absent.items() if z > high[2] - _EDGE_MM}
 

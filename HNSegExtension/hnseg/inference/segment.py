@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import get_args
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,15 +15,18 @@ from torch import nn
 
 from hnseg.errors import ConfigError
 from hnseg.image.checks import check_pair
+from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.inference.confidence import Confidence
-from hnseg.inference.devices import cpu_threads, pick_device
+from hnseg.inference.devices import Precision, cpu_threads, pick_device
 from hnseg.inference.mirror import Mirrored
 from hnseg.inference.postprocess import Removal, postprocess
 from hnseg.inference.predictor import Prediction, predict_labels
 from hnseg.inference.review import OrganFinding, input_warnings, review_organs
+from hnseg.inference.second_look import Patient, look_again, share
 from hnseg.inference.tiles import TileSettings
 from hnseg.models.bundle import Bundle
+from hnseg.models.metadata import BundleMetadata, FineStage
 from hnseg.organs import ORGANS, Organ, find_organs
 from hnseg.preprocessing import NetworkInput, preprocess
 from hnseg.registration.rigid import Registration, register_rigid
@@ -32,14 +37,16 @@ OnProgress = Callable[[float, str], None]
 @dataclass(frozen=True, slots=True)
 class SegmentOptions:
     """``organs``: those wanted, empty means all. ``overlap``: of windows; None is the model's own. ``threads``: CPU
-    threads, None leaves the choice to PyTorch. ``mirror``: average over the left-right mirror image too, at twice the
-    time. ``uncertainty``: also give a map of it.
+    threads, None leaves the choice to PyTorch. ``precision``: ``full`` keeps the network to float32 where it could be
+    faster with a shorter format. ``mirror``: average over the left-right mirror image too, at twice the time.
+    ``uncertainty``: also give a map of it.
     """
 
     organs: tuple[str, ...] = ()
     device: str = "auto"
     overlap: float | None = None
     threads: int | None = None
+    precision: Precision = "auto"
     mirror: bool = False
     uncertainty: bool = False
 
@@ -49,6 +56,8 @@ class SegmentOptions:
             raise ConfigError(f"overlap lies in 0 … 1 (1 excluded), got {self.overlap}; 0.5 is usual.")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"threads is at least 1, got {self.threads}; leave it out for PyTorch's own choice.")
+        if self.precision not in get_args(Precision):
+            raise ConfigError(f"precision is auto or full, got {self.precision!r}; auto is usual.")
 
     @property
     def wanted(self) -> tuple[Organ, ...]:
@@ -63,13 +72,15 @@ class SegmentResult:
     ``labels``: uint8 organ labels on the CT's own grid. ``organs``: a finding for each wanted one. ``ct_to_mr``: the
     transform with which the MR was used (maps CT points to MR points, LPS mm), None if there was no MR or it was not
     used. ``registration``: None unless it was run here. ``mr_coverage``: share of the body that the MR reaches.
-    ``seconds``: by stage. ``uncertainty``: 1 − winning probability on the working grid, if asked for.
+    ``seconds``: by stage. ``precision``: the number format of the network's products. ``uncertainty``: 1 − the first
+    network's winning probability on its working grid, if asked for.
     """
 
     labels: Volume
     organs: tuple[OrganFinding, ...]
     bundle: Bundle
     device: str
+    precision: str
     options: SegmentOptions
     registration: Registration | None = None
     ct_to_mr: sitk.Transform | None = None
@@ -97,15 +108,15 @@ def segment(
     bundle: Bundle,
     options: SegmentOptions | None = None,
     ct_to_mr: sitk.Transform | None = None,
-    network: nn.Module | None = None,
+    networks: Sequence[nn.Module] = (),
     on_progress: OnProgress | None = None,
 ) -> SegmentResult:
     """Segment one patient on the CT's grid.
 
     ``ct``: HU. ``mr``: registered to the CT here, unless ``ct_to_mr`` says where it lies (maps CT points to MR points,
-    LPS mm). An MR whose registration fails is not used, and a warning says so. ``network``: the bundle's, if it is
-    loaded already. Raises ``InputError`` for images that cannot be used, ``ModelError``, ``DeviceError``; whatever
-    ``on_progress`` raises passes through.
+    LPS mm). An MR whose registration fails is not used, and a warning says so. ``networks``: the bundle's
+    (``Bundle.load_networks``), if they are loaded already. Raises ``InputError`` for images that cannot be used,
+    ``ModelError``, ``DeviceError``; whatever ``on_progress`` raises passes through.
     """
     options = options or SegmentOptions()
     stages = _Stages(on_progress or (lambda _fraction, _sentence: None))
@@ -122,9 +133,14 @@ def segment(
         body = Volume(given.body_kji, given.grid)
         warnings += [*placed.warnings, *input_warnings(ct, body, bundle.metadata.limits)]
     with stages.stage("model", 0.35, 0.37, "Loading the model"):
-        network = network if network is not None else bundle.load_network(device)
-    with stages.stage("prediction", 0.37, 0.92, "Finding the organs"), cpu_threads(options.threads):
-        prediction = _predict(network, given, ct, bundle, options, stages.report)
+        first, *fine = networks or bundle.load_networks(device)
+    with stages.stage("prediction", 0.37, 0.80, "Finding the organs"), cpu_threads(options.threads):
+        settings = bundle.metadata
+        prediction = _predict(first, settings, given, ct.grid, stages.report, options=options)
+    if settings.stages:
+        patient = Patient(ct, used_mr, placed.ct_to_mr, given)
+        with stages.stage("second look", 0.80, 0.92, "Looking again"), cpu_threads(options.threads):
+            prediction = _look_again(prediction, patient, settings, fine, options, stages.report)
     with stages.stage("postprocessing", 0.92, 1.0, "Checking the organs"):
         labels, removals = postprocess(prediction.labels, bundle.metadata.postprocess, body)
         labels = _only(labels, options.wanted)
@@ -134,6 +150,7 @@ def segment(
         organs=findings,
         bundle=bundle,
         device=prediction.device,
+        precision=prediction.precision,
         options=options,
         registration=placed.registration,
         ct_to_mr=placed.ct_to_mr,
@@ -190,24 +207,59 @@ def _place(ct: Volume, mr: Volume, ct_to_mr: sitk.Transform | None, report: OnPr
 
 
 def _predict(
-    network: nn.Module, given: NetworkInput, ct: Volume, bundle: Bundle, options: SegmentOptions, report: OnProgress
+    network: nn.Module,
+    settings: BundleMetadata | FineStage,
+    given: NetworkInput,
+    output_grid: Grid,
+    report: OnProgress,
+    *,
+    options: SegmentOptions,
 ) -> Prediction:
-    metadata = bundle.metadata
     tiles = TileSettings(
-        metadata.patch_kji,
-        overlap=metadata.overlap if options.overlap is None else options.overlap,
-        padding=metadata.preprocess.padding,
+        settings.patch_kji,
+        overlap=settings.overlap if options.overlap is None else options.overlap,
+        padding=settings.preprocess.padding,
     )
     return predict_labels(
-        Mirrored(network, metadata.label_values) if options.mirror else network,
+        Mirrored(network, settings.label_values) if options.mirror else network,
         given,
-        labels=metadata.label_values,
-        output_grid=ct.grid,
+        labels=settings.label_values,
+        output_grid=output_grid,
         tiles=tiles,
         device=pick_device(options.device),
+        precision=options.precision,
         uncertainty=options.uncertainty,
         on_progress=report,
     )
+
+
+def _look_again(
+    seen: Prediction,
+    patient: Patient,
+    metadata: BundleMetadata,
+    networks: Sequence[nn.Module],
+    options: SegmentOptions,
+    report: OnProgress,
+) -> Prediction:
+    """The first network's prediction with the organs of each stage as that stage's network sees them."""
+    for n, (stage, network) in enumerate(zip(metadata.stages, networks, strict=True)):
+        look = look_again(
+            seen.labels,
+            patient,
+            stage,
+            partial(_predict, network, stage, options=options),
+            wanted=[organ.name for organ in options.wanted],
+            centres_mm=metadata.organ_centres_mm,
+            on_progress=share(report, n, len(metadata.stages)),
+        )
+        seen = replace(
+            seen,
+            labels=look.labels,
+            confidence={**seen.confidence, **look.confidence},
+            windows=seen.windows + sum(part.windows for part in look.predictions),
+            warnings=tuple(dict.fromkeys([*seen.warnings, *(w for part in look.predictions for w in part.warnings)])),
+        )
+    return seen
 
 
 def _only(labels: Volume, wanted: tuple[Organ, ...]) -> Volume:

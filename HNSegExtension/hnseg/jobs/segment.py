@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from torch import nn
 
 from hnseg.evaluation.compare import compare
-from hnseg.image.files import read_image, read_transform, write_volume
+from hnseg.image.files import read_image, read_transform, write_transform, write_volume
 from hnseg.image.segmentation import Segmentation, read_segmentation, write_segmentation
 from hnseg.image.volume import Volume
 from hnseg.inference.devices import pick_device
@@ -36,6 +36,7 @@ from hnseg.reporting.record import (
     ScoreRecord,
     write_record,
 )
+from hnseg.terminology import MODEL_TAG
 from hnseg.version import __version__
 
 DEFAULT_MODEL = "hnseg-base"
@@ -45,19 +46,19 @@ OnProgress = Callable[[float, str], None]
 
 
 class ModelCache:
-    """Keeps the network that was used last; another model or device takes its place."""
+    """Keeps the networks that were used last; another model or device takes their place."""
 
     def __init__(self) -> None:
         self._key = ("", "")
-        self._network: nn.Module | None = None
+        self._networks: tuple[nn.Module, ...] = ()
 
-    def network(self, bundle: Bundle, device: str) -> nn.Module:
-        """The bundle's network on that device, loaded only if it is not the last one."""
+    def networks(self, bundle: Bundle, device: str) -> tuple[nn.Module, ...]:
+        """The bundle's networks on that device, loaded only if they are not the last ones."""
         key = (bundle.digest, str(pick_device(device)))
-        if self._network is None or self._key != key:
-            self._network = None  # the old one goes first: two may not fit
-            self._network, self._key = bundle.load_network(key[1]), key
-        return self._network
+        if not self._networks or self._key != key:
+            self._networks = ()  # the old ones go first: both may not fit
+            self._networks, self._key = bundle.load_networks(key[1]), key
+        return self._networks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,11 +92,13 @@ def run_segment(
                 bundle=bundle,
                 options=SegmentOptions(organs=request.organs, device=request.device),
                 ct_to_mr=images.ct_to_mr,
-                network=(models or ModelCache()).network(bundle, request.device),
+                networks=(models or ModelCache()).networks(bundle, request.device),
                 on_progress=clock.within,
             )
         with clock.stage("writing", 0.85, 0.90, "Writing the organs"):
             _write_organs(result, request, staging)
+            if request.transform_output and result.ct_to_mr is not None:
+                write_transform(result.ct_to_mr, staging.place_for(request.transform_output))
             scores = _scores(result, images)
         record = make_record(request, images, result, scores, seconds=clock.seconds)
         if request.report:
@@ -117,7 +120,7 @@ def worker_jobs() -> Mapping[str, Job]:
 
     def load(data: Mapping[str, Any], on_progress: OnProgress) -> Any:
         on_progress(0.0, "Loading the model")
-        models.network(open_bundle(data.get("model") or DEFAULT_MODEL), str(data.get("device", "auto")))
+        models.networks(open_bundle(data.get("model") or DEFAULT_MODEL), str(data.get("device", "auto")))
 
     return {SegmentRequest.job: run, "load": load}
 
@@ -221,7 +224,9 @@ def _versions() -> dict[str, str]:
 def _write_organs(result: SegmentResult, request: SegmentRequest, staging: Staging) -> None:
     place = staging.place_for(request.output)
     if request.output.lower().endswith(SEGMENTATION):
-        write_segmentation(Segmentation.from_labels(result.labels, result.options.wanted), place)
+        model = f"{result.bundle.metadata.name} {result.bundle.metadata.version}"
+        organs = Segmentation.from_labels(result.labels, result.options.wanted)
+        write_segmentation(organs.tagged({MODEL_TAG: model}), place)
     else:
         write_volume(result.labels, place)
 

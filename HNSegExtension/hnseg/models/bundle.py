@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hnseg.errors import ConfigError, InputError, ModelError, OutputError
-from hnseg.models.metadata import BundleMetadata, monai_inference, monai_metadata
+from hnseg.models.ensemble import Ensemble
+from hnseg.models.metadata import MODEL, BundleMetadata, NetworkSettings, monai_inference, monai_metadata
 from hnseg.models.networks import build_network
 from hnseg.models.places import bundle_folders
 from hnseg.plain import from_plain, nearest, to_plain
@@ -27,11 +28,10 @@ from hnseg.version import __version__
 
 METADATA = "configs/metadata.json"
 INFERENCE = "configs/inference.json"
-WEIGHTS = "models/model.safetensors"
 CARD = "docs/README.md"
 LICENCE = "LICENSE"
 
-_REQUIRED = (INFERENCE, WEIGHTS, CARD, LICENCE)
+_REQUIRED = (INFERENCE, CARD, LICENCE)
 _PICKLES = frozenset({".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib"})
 _METADATA_LIMIT = 4 << 20
 
@@ -59,10 +59,24 @@ class Bundle:
         return file_sha256(self.folder / METADATA)
 
     def load_network(self, device: torch.device | str = "cpu") -> nn.Module:
-        """The network with its weights in float32, in evaluation mode. ``ModelError`` if the two do not fit."""
-        network = _build(self.metadata)
-        _load_weights(network, _read_weights(self.folder / WEIGHTS), self.name)
-        return network.eval().to(device)
+        """The first network with its weights in float32, in evaluation mode. ``ModelError`` if the two do not fit."""
+        return self._load(self.metadata.network, MODEL, self.metadata.patch_kji, device)
+
+    def load_networks(self, device: torch.device | str = "cpu") -> tuple[nn.Module, ...]:
+        """The first network, then each stage's."""
+        stages = self.metadata.stages
+        fine = (self._load(stage.network, stage.name, stage.patch_kji, device) for stage in stages)
+        return (self.load_network(device), *fine)
+
+    def _load(
+        self, settings: NetworkSettings, stem: str, patch_kji: tuple[int, int, int], device: torch.device | str
+    ) -> nn.Module:
+        members = []
+        for name in settings.weight_files(stem):
+            network = _build(settings, patch_kji, self.name)
+            _load_weights(network, _read_weights(self.folder / name), self.name)
+            members.append(network.eval().to(device))
+        return members[0] if len(members) == 1 else Ensemble(members).eval()
 
 
 def open_bundle(name_or_path: str | Path) -> Bundle:
@@ -105,19 +119,25 @@ def write_bundle(
     card: str,
     licence_text: str,
     half: bool = True,
+    others: Sequence[Mapping[str, Tensor]] = (),
 ) -> Bundle:
     """Write a bundle and open it again; with ``half`` the weights are stored in float16. Replaces what was there.
 
-    ``metadata.files`` is filled in. The network that the metadata name must take the weights. Raises ``ModelError`` if
+    ``others``: the weights after the first, in the order of ``metadata.weights``: further members, then the stages'.
+    ``metadata.files`` is filled in. The networks that the metadata name must take the weights. Raises ``ModelError`` if
     not, ``OutputError`` if the folder cannot be written; nothing partial is left behind.
     """
     target = Path(folder)
+    states = (state_dict, *others)
+    if len(states) != len(metadata.weights):
+        due = ", ".join(metadata.weights)
+        raise ModelError(f"{metadata.name!r} needs weights for {due}; got {len(states)} sets of them.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".bundle-", dir=target.parent) as partial:
             draft = Path(partial) / target.name
-            _write_files(draft, metadata, state_dict, card, licence_text, half=half)
-            verify_bundle(draft).load_network()
+            _write_files(draft, metadata, states, card, licence_text, half=half)
+            verify_bundle(draft).load_networks()
             replace_folder(draft, target)
     except OSError as error:
         raise OutputError(f"The bundle cannot be written to {target} ({error.strerror}); choose another.") from error
@@ -184,7 +204,7 @@ def _refuse_escape(name: str) -> None:
 
 
 def _compare_names(metadata: BundleMetadata, present: set[str]) -> None:
-    missing = sorted((set(metadata.files) | set(_REQUIRED)) - present)
+    missing = sorted((set(metadata.files) | set(_due(metadata))) - present)
     extra = sorted(present - set(metadata.files))
     if missing:
         raise ModelError(f"{metadata.name!r} lacks {', '.join(missing)}; install the model anew.")
@@ -192,15 +212,19 @@ def _compare_names(metadata: BundleMetadata, present: set[str]) -> None:
         raise ModelError(f"{metadata.name!r} holds files that it does not list: {', '.join(extra)}; install it anew.")
 
 
-def _build(metadata: BundleMetadata) -> nn.Module:
+def _due(metadata: BundleMetadata) -> tuple[str, ...]:
+    """The files that a bundle must hold besides its metadata."""
+    return (*_REQUIRED, *metadata.weights)
+
+
+def _build(settings: NetworkSettings, patch_kji: tuple[int, int, int], name: str) -> nn.Module:
     try:
-        network = build_network(metadata.network.name, **metadata.network.arguments)
+        network = build_network(settings.name, **settings.arguments)
     except (ConfigError, TypeError, ValueError) as error:
-        raise ModelError(f"The network of {metadata.name!r} cannot be built: {error}") from error
+        raise ModelError(f"The network of {name!r} cannot be built: {error}") from error
     divisor = getattr(network, "divisor", (1, 1, 1))
-    if any(n % d for n, d in zip(metadata.patch_kji, divisor, strict=True)):
-        patch, name = metadata.patch_kji, metadata.name
-        raise ModelError(f"The patch {patch} of {name!r} is no multiple of {divisor}; correct its metadata.")
+    if any(n % d for n, d in zip(patch_kji, divisor, strict=True)):
+        raise ModelError(f"The patch {patch_kji} of {name!r} is no multiple of {divisor}; correct its metadata.")
     return network
 
 
@@ -243,24 +267,32 @@ def _unshared(network: nn.Module) -> dict[str, Tensor]:
 def _write_files(
     draft: Path,
     metadata: BundleMetadata,
-    state_dict: Mapping[str, Tensor],
+    states: Sequence[Mapping[str, Tensor]],
     card: str,
     licence_text: str,
     *,
     half: bool,
 ) -> None:
-    for name in (METADATA, WEIGHTS, CARD):
+    for name in (METADATA, metadata.weights[0], CARD):
         (draft / name).parent.mkdir(parents=True, exist_ok=True)
-    network = _build(metadata)
-    second_names = network.state_dict().keys() - _unshared(network).keys()
-    kept = {key: _stored(tensor, half=half) for key, tensor in state_dict.items() if key not in second_names}
-    save_file(kept, draft / WEIGHTS)
-    _write_json(draft / INFERENCE, monai_inference(metadata, WEIGHTS))
+    for name, network, state in zip(metadata.weights, _built(metadata), states, strict=True):
+        second_names = network.state_dict().keys() - _unshared(network).keys()
+        kept = {key: _stored(tensor, half=half) for key, tensor in state.items() if key not in second_names}
+        save_file(kept, draft / name)
+    _write_json(draft / INFERENCE, monai_inference(metadata, metadata.weights[0]))
     (draft / CARD).write_text(card, encoding="utf-8")
     (draft / LICENCE).write_text(licence_text, encoding="utf-8")
-    complete = replace(metadata, files={name: file_sha256(draft / name) for name in _REQUIRED})
+    complete = replace(metadata, files={name: file_sha256(draft / name) for name in _due(metadata)})
     document = {**monai_metadata(complete, versions=_versions()), "hnseg": to_plain(complete)}
     _write_json(draft / METADATA, document)
+
+
+def _built(metadata: BundleMetadata) -> Iterator[nn.Module]:
+    """A network for each of ``metadata.weights``."""
+    stages = ((stage.network, stage.patch_kji) for stage in metadata.stages)
+    for settings, patch_kji in ((metadata.network, metadata.patch_kji), *stages):
+        for _ in range(settings.members):
+            yield _build(settings, patch_kji, metadata.name)
 
 
 def _stored(tensor: Tensor, *, half: bool) -> Tensor:

@@ -9,21 +9,38 @@ from typing import Any
 
 from hnseg.errors import ConfigError
 from hnseg.organs import BY_NAME, find_organ
+from hnseg.plain import nearest
 from hnseg.preprocessing import PreprocessSettings
 
 FORMAT = 1
 """Raised when an older engine could not use a newer bundle."""
 
 BACKGROUND = "background"
+MODEL = "model"
+"""What the first network's weights are called."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkSettings:
-    """What ``hnseg.models.networks.build_network`` is called with."""
+    """What ``hnseg.models.networks.build_network`` is called with.
+
+    ``members``: how many networks of this kind, those of a cross-validation's folds say, have their probabilities
+    averaged; each has weights of its own.
+    """
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    members: int = 1
+
+    def __post_init__(self) -> None:
+        if self.members < 1:
+            raise ConfigError(f"A network has at least one member, got {self.members}; correct the metadata.")
+
+    def weight_files(self, stem: str) -> tuple[str, ...]:
+        """The bundle's files with the weights of each member: ``stem`` alone, or numbered from 0."""
+        names = (stem,) if self.members == 1 else tuple(f"{stem}-{n}" for n in range(self.members))
+        return tuple(f"models/{name}.safetensors" for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +88,57 @@ class InputLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class FineStage:
+    """A second look at small organs: a network of its own on a finer grid, around where the first one located them.
+
+    ``name``: of its weights, ``models/NAME.safetensors``. ``network``, ``preprocess``, ``patch_kji``, ``overlap`` and
+    ``labels`` are as in ``BundleMetadata``. ``organs``: those whose voxels this stage decides, empty means all of
+    ``labels``; its other classes are context. ``margin_mm``: how far it looks beyond what the first network saw of an
+    organ, or beyond the organ's usual place where it saw nothing.
+    """
+
+    name: str
+    network: NetworkSettings
+    preprocess: PreprocessSettings
+    patch_kji: tuple[int, int, int]
+    labels: tuple[str, ...]
+    organs: tuple[str, ...] = ()
+    overlap: float = 0.5
+    margin_mm: float = 8.0
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or self.name.split("-")[0] == MODEL:
+            raise ConfigError(
+                f"A stage's name is made of a-z, 0-9, '.', '_' and '-' and is not {MODEL!r}, got {self.name!r}."
+            )
+        _check_labels(self.labels)
+        for name in self.organs:
+            if name not in self.labels[1:]:
+                raise ConfigError(f"The stage {self.name!r} has no class {name!r}; {nearest(name, self.labels[1:])}")
+        if self.margin_mm < 0:
+            raise ConfigError(f"margin_mm is at least 0, got {self.margin_mm}; correct the stage {self.name!r}.")
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """The organ table's label of each class, in channel order; 0 first."""
+        return _label_values(self.labels)
+
+    @property
+    def decides(self) -> tuple[str, ...]:
+        """The organs that it is responsible for, in label order."""
+        known = self.organs or self.labels[1:]
+        return tuple(name for name in BY_NAME if name in known)
+
+
+@dataclass(frozen=True, slots=True)
 class BundleMetadata:
     """Everything that the engine needs to use a bundle, and that a person needs to judge it.
 
     ``labels``: class names in channel order, ``background`` first, then organ names of the table.
     ``trained_organs``: those that had annotations in training; empty means all of ``labels``.
     ``organ_centres_mm``: mean LPS centroids in the training cohort's own frame; they tell whether an organ that was not
-    found should have been in the scan. ``files``: SHA-256 (hex) of each file by its path in the bundle, except of the
-    metadata file itself.
+    found should have been in the scan. ``stages``: second looks, in order. ``files``: SHA-256 (hex) of each file by its
+    path in the bundle, except of the metadata file itself.
     """
 
     name: str
@@ -95,6 +155,7 @@ class BundleMetadata:
     postprocess: PostprocessSettings = field(default_factory=PostprocessSettings)
     limits: InputLimits = field(default_factory=InputLimits)
     organ_centres_mm: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    stages: tuple[FineStage, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -105,21 +166,39 @@ class BundleMetadata:
             )
         if self.format > FORMAT:
             raise ConfigError(f"The bundle has format {self.format}, this engine reads up to {FORMAT}; update HNSeg.")
-        if not self.labels or self.labels[0] != BACKGROUND or len(set(self.labels)) != len(self.labels):
-            raise ConfigError(f"labels begins with {BACKGROUND!r} and names each class once; correct the metadata.")
-        for name in (*self.labels[1:], *self.trained_organs, *self.organ_centres_mm):
+        _check_labels(self.labels)
+        for name in (*self.trained_organs, *self.organ_centres_mm):
             find_organ(name)
+        if len({stage.name for stage in self.stages}) < len(self.stages):
+            raise ConfigError("Two stages have the same name; give each its own.")
 
     @property
     def label_values(self) -> tuple[int, ...]:
         """The organ table's label of each class, in channel order; 0 first."""
-        return (0, *(find_organ(name).label for name in self.labels[1:]))
+        return _label_values(self.labels)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The files that hold weights: the first network's, then each stage's."""
+        fine = (name for stage in self.stages for name in stage.network.weight_files(stage.name))
+        return (*self.network.weight_files(MODEL), *fine)
 
     @property
     def organs(self) -> tuple[str, ...]:
         """The organs that the model was trained to find, in label order."""
-        known = self.trained_organs or self.labels[1:]
+        known = {*(self.trained_organs or self.labels[1:]), *(name for stage in self.stages for name in stage.decides)}
         return tuple(name for name in BY_NAME if name in known)
+
+
+def _check_labels(labels: tuple[str, ...]) -> None:
+    if not labels or labels[0] != BACKGROUND or len(set(labels)) != len(labels):
+        raise ConfigError(f"labels begins with {BACKGROUND!r} and names each class once; correct the metadata.")
+    for name in labels[1:]:
+        find_organ(name)
+
+
+def _label_values(labels: tuple[str, ...]) -> tuple[int, ...]:
+    return (0, *(find_organ(name).label for name in labels[1:]))
 
 
 def monai_metadata(metadata: BundleMetadata, *, versions: Mapping[str, str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from hnseg.image.volume import Volume
 from hnseg.inference import segment as room
 from hnseg.inference.segment import SegmentOptions, SegmentResult, segment
 from hnseg.models.bundle import Bundle
-from hnseg.models.metadata import BundleMetadata, NetworkSettings
+from hnseg.models.metadata import BundleMetadata, FineStage, NetworkSettings
 from hnseg.preprocessing import PreprocessSettings
 
 TURN = Rotation.from_euler("xyz", [6, -4, 9], degrees=True).as_matrix()
@@ -79,7 +80,7 @@ def ct_to_mr() -> sitk.Transform:
 
 
 def run(with_mr: bool = False, **options: Any) -> SegmentResult:
-    return segment(ct(), mr() if with_mr else None, bundle=BUNDLE, network=KnownAnswer(), **options)
+    return segment(ct(), mr() if with_mr else None, bundle=BUNDLE, networks=(KnownAnswer(),), **options)
 
 
 def registration(verdict: str) -> Callable[..., Any]:
@@ -168,6 +169,65 @@ def test_an_uncertainty_map_comes_on_request_and_is_highest_at_the_organs_border
     assert np.linalg.norm(uncertainty.grid.to_lps([i, j, k]) - STEM_AT) == pytest.approx(17.0, abs=6.0)
 
 
+class FineAnswer(nn.Module):
+    """The brainstem is where the CT is above 160 HU; lips are what the finer network is sure of, and wrong about."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        ct = image[:, 0]
+        return torch.stack([torch.zeros_like(ct), 20 * (ct - 0.6), torch.full_like(ct, -30.0)], dim=1)
+
+
+FINE = FineStage(
+    name="fine",
+    network=NetworkSettings("subpixel_unet"),
+    preprocess=PreprocessSettings(spacing_mm=(2.0, 2.0, 2.0), ct_windows_hu=((-160.0, 240.0),)),
+    patch_kji=(16, 16, 16),
+    labels=("background", "Brainstem", "Lips"),
+    organs=("Brainstem",),
+)
+TWO_LOOKS = Bundle(BUNDLE.folder, replace(BUNDLE.metadata, stages=(FINE,)))
+
+
+def look_twice(with_mr: bool = False, **options: Any) -> SegmentResult:
+    networks = (KnownAnswer(), FineAnswer())
+    return segment(ct(), mr() if with_mr else None, bundle=TWO_LOOKS, networks=networks, **options)
+
+
+def test_a_second_look_on_a_finer_grid_decides_its_organ_and_leaves_the_others() -> None:
+    once, twice = run(True, ct_to_mr=ct_to_mr()), look_twice(True, ct_to_mr=ct_to_mr())
+    truth = ball(CT_GRID, STEM_AT, 17.0)
+
+    def wrong(result: SegmentResult) -> int:
+        return int(((result.labels.array_kji == 5) != truth).sum())
+
+    assert wrong(twice) < 0.5 * wrong(once)
+    np.testing.assert_array_equal(twice.labels.array_kji == 23, once.labels.array_kji == 23)
+    assert twice.confidence["Brainstem"] != once.confidence["Brainstem"]
+    assert twice.confidence["Lips"] == once.confidence["Lips"]
+    assert twice.seconds["second look"] >= 0
+
+
+def test_a_second_look_is_left_out_where_its_organs_are_not_wanted() -> None:
+    options = SegmentOptions(organs=("Lips",))
+    networks = (KnownAnswer(), nn.Identity())  # the latter would give another number of classes
+    result = segment(ct(), mr(), ct_to_mr=ct_to_mr(), bundle=TWO_LOOKS, networks=networks, options=options)
+    assert "Lips" in result.volumes_ml
+
+
+def test_a_second_look_keeps_progress_rising_and_can_be_cancelled() -> None:
+    seen: list[float] = []
+    look_twice(on_progress=lambda fraction, _text: seen.append(fraction))
+    assert seen == sorted(seen)
+    assert len([fraction for fraction in seen if 0.8 < fraction < 0.92]) > 1
+
+    def cancel(fraction: float, _text: str) -> None:
+        if fraction > 0.81:
+            raise Cancelled("stop")
+
+    with pytest.raises(Cancelled):
+        look_twice(on_progress=cancel)
+
+
 def test_progress_never_falls_and_ends_at_one_and_a_cancel_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "register_rigid", registration("good"))
     seen: list[float] = []
@@ -185,7 +245,7 @@ def test_progress_never_falls_and_ends_at_one_and_a_cancel_passes(monkeypatch: p
 
 def test_swapped_images_are_refused_before_anything_long() -> None:
     with pytest.raises(WrongModality, match="swap"):
-        segment(mr(), ct(), bundle=BUNDLE, network=KnownAnswer())
+        segment(mr(), ct(), bundle=BUNDLE, networks=(KnownAnswer(),))
 
 
 def test_impossible_options_are_refused_when_they_are_made() -> None:
@@ -202,6 +262,6 @@ def test_impossible_options_are_refused_when_they_are_made() -> None:
 def test_the_same_request_gives_the_same_voxels_and_leaves_its_input_alone() -> None:
     image = ct()
     before = image.array_kji.copy()
-    first, second = (segment(image, bundle=BUNDLE, network=KnownAnswer()).labels.array_kji for _ in range(2))
+    first, second = (segment(image, bundle=BUNDLE, networks=(KnownAnswer(),)).labels.array_kji for _ in range(2))
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(image.array_kji, before)

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hnseg.errors import ConfigError, ModelError, OutputError
+from hnseg.errors import ConfigError, InputError, ModelError, OutputError
 from hnseg.models.bundle import Bundle, open_bundle, verify_bundle, write_bundle
-from hnseg.models.metadata import BundleMetadata, InputLimits, NetworkSettings, PostprocessSettings
+from hnseg.models.metadata import BundleMetadata, FineStage, InputLimits, NetworkSettings, PostprocessSettings
 from hnseg.models.networks import build_network
 from hnseg.models.places import MODELS_VARIABLE, search_path
 from hnseg.preprocessing import PreprocessSettings
@@ -288,3 +288,81 @@ def test_writing_does_not_change_the_callers_tensors(tmp_path: Path) -> None:
     before = {name: tensor.clone() for name, tensor in weights.items()}
     write_bundle(tmp_path / "m", metadata=METADATA, state_dict=weights, card="", licence_text="")
     assert all(np.array_equal(weights[name], before[name]) for name in weights)
+
+
+FINE_ARGUMENTS = {"in_channels": 4, "out_channels": 2, "filters": [4, 4, 6], "factor": [1, 1, 1]}
+FINE = FineStage(
+    name="cochleas",
+    network=NetworkSettings("subpixel_unet", FINE_ARGUMENTS),
+    preprocess=PreprocessSettings(spacing_mm=(0.8, 0.8, 0.8)),
+    patch_kji=(8, 8, 8),
+    labels=("background", "Cochlea_L"),
+)
+
+
+def fine_state(seed: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    return build_network("subpixel_unet", **FINE_ARGUMENTS).state_dict()
+
+
+def test_a_bundle_with_folds_and_a_finer_stage_comes_back_whole(tmp_path: Path) -> None:
+    network = replace(METADATA.network, members=2)
+    stage = replace(FINE, network=replace(FINE.network, members=3))
+    metadata = replace(METADATA, network=network, stages=(stage,))
+    torch.manual_seed(6)
+    second = build_network("subpixel_unet", **ARGUMENTS).state_dict()
+    fine = [fine_state(seed) for seed in (1, 2, 3)]
+    written = write_bundle(
+        tmp_path / "m", metadata=metadata, state_dict=state(), others=[second, *fine], card="", licence_text=""
+    )
+    assert replace(written.metadata, files={}) == metadata
+    assert {name for name in written.metadata.files if name.endswith(".safetensors")} == {
+        "models/model-0.safetensors", "models/model-1.safetensors",
+        "models/cochleas-0.safetensors", "models/cochleas-1.safetensors", "models/cochleas-2.safetensors",
+    }  # fmt: skip
+    assert written.metadata.organs == ("Brainstem", "Cochlea_L")
+    first, looks_again = written.load_networks()
+    alone = []
+    for weights in fine:
+        member = build_network("subpixel_unet", **FINE_ARGUMENTS).eval()
+        member.load_state_dict({name: tensor.half().float() for name, tensor in weights.items()})
+        alone.append(member)
+    image = torch.randn(1, 4, 8, 8, 8)
+    with torch.inference_mode():
+        mean = torch.stack([torch.softmax(member(image), dim=1) for member in alone]).mean(dim=0)
+        torch.testing.assert_close(torch.softmax(looks_again(image), dim=1), mean)
+        assert first(torch.zeros(1, 4, 8, 16, 24)).shape == (1, 3, 8, 16, 24)
+
+
+def test_weights_for_every_network_are_asked_for_by_name(tmp_path: Path) -> None:
+    metadata = replace(METADATA, stages=(FINE,))
+    with pytest.raises(ModelError, match=r"models/model.safetensors, models/cochleas.safetensors; got 1"):
+        write_bundle(tmp_path / "m", metadata=metadata, state_dict=state(), card="", licence_text="")
+
+
+def test_a_bundle_that_lacks_a_stages_weights_is_refused(tmp_path: Path) -> None:
+    metadata = replace(METADATA, stages=(FINE,))
+    bundle = write_bundle(
+        tmp_path / "m", metadata=metadata, state_dict=state(), others=[fine_state(1)], card="", licence_text=""
+    )
+    (bundle.folder / "models" / "cochleas.safetensors").unlink()
+    rewrite(bundle, lambda document: document["hnseg"]["files"].pop("models/cochleas.safetensors"))  # type: ignore[attr-defined]
+    with pytest.raises(ModelError, match="lacks models/cochleas"):
+        open_bundle(bundle.folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "../up"}, {"name": "model"}, {"name": "model-0"}, {"organs": ("Brainstem",)}, {"margin_mm": -1.0},
+        {"labels": ("Cochlea_L",)}, {"labels": ("background", "Spleen")},
+    ],
+)  # fmt: skip
+def test_an_impossible_stage_is_refused_when_it_is_made(changes: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        replace(FINE, **changes)  # type: ignore[arg-type]
+
+
+def test_two_stages_of_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="same name"):
+        replace(METADATA, stages=(FINE, FINE))
