@@ -164,9 +164,20 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     assert "has no known ending" in refused("--ct", ct, output=tmp_path / "organs.docx")
 
 
+def test_an_output_that_is_an_input_is_refused_and_the_input_kept(
+    refused: Refused, images: Path, tmp_path: Path
+) -> None:
+    ct = shutil.copy(images / "ct.nrrd", tmp_path / "ct.nrrd")
+    before = ct.read_bytes()
+    (tmp_path / "other_name.nrrd").symlink_to(ct)
+    for same in ("ct.nrrd", "other_name.nrrd"):
+        assert "is one of the inputs and would be overwritten" in refused("--ct", ct, output=tmp_path / same)
+    assert ct.read_bytes() == before
+
+
 def test_an_unknown_organ_is_refused_with_the_nearest_known_one(refused: Refused, images: Path) -> None:
-    assert refused("--ct", images / "ct.nrrd", "--organs", "Brainstem,Parotid_Left") == (
-        "No organ is called 'Parotid_Left'; did you mean Parotid_L?"
+    assert refused("--ct", images / "ct.nrrd", "--organs", "Parotid_L,Brainstump") == (
+        "No organ is called 'Brainstump'; did you mean Brainstem?"
     )
 
 

@@ -26,6 +26,7 @@ _MOST_GAP = 0.3  # of what is soft; an MR has tissue there when it is taken for 
 _BONE_HU = 250.0
 _MOST_LABELS = 40
 _SHORT_CT_MM, _SHORT_MR_MM = 100.0, 50.0
+_LEAST_MM, _MOST_MM = 20.0, 3000.0  # of the longest side: less is no patient, more is taller than one
 _COARSE_MM = 4.5
 
 
@@ -70,6 +71,12 @@ def _refuse_unusable(volume: Volume, role: str) -> None:
         raise UnsupportedImage(
             f"The {role} has only {min(array.shape)} slices along one axis, of at least {FEWEST_SLICES}; "
             "give the whole volume."
+        )
+    longest = max(n * mm for n, mm in zip(volume.grid.size_ijk, volume.grid.spacing_mm, strict=True))
+    if not _LEAST_MM <= longest <= _MOST_MM:
+        raise UnsupportedImage(
+            f"The {role} is {longest:.3g} mm long, with voxels of {max(volume.grid.spacing_mm):.3g} mm: its spacing "
+            "must be wrong; correct it in the file."
         )
     # One sum finds any NaN or infinity without an array of its own.
     if array.dtype.kind == "f" and not math.isfinite(float(array.sum(dtype=np.float64))):

@@ -81,7 +81,8 @@ def run_segment(
     Raises ``HNSegError``; whatever ``on_progress`` raises passes through.
     """
     clock = _Clock(on_progress or (lambda _fraction, _text: None))
-    with staged(*request.output_files, folders=request.output_folders) as staging:
+    given = tuple(path for path in (request.ct, request.mr, request.transform, request.reference) if path)
+    with staged(*request.output_files, folders=request.output_folders, inputs=given) as staging:
         with clock.stage("reading", 0.0, 0.05, "Reading the images"):
             bundle = open_bundle(request.model or DEFAULT_MODEL)
             images = read_images(request)

@@ -35,17 +35,20 @@ class Staging:
 
 
 @contextlib.contextmanager
-def staged(*files: str | Path, folders: Sequence[str | Path] = ()) -> Iterator[Staging]:
+def staged(
+    *files: str | Path, folders: Sequence[str | Path] = (), inputs: Sequence[str | Path] = ()
+) -> Iterator[Staging]:
     """Check that files and folders can be written, before the work, and offer hidden places for them.
 
     Missing parent folders are made. Without ``commit`` nothing of this remains. ``OutputError`` when a place cannot be
-    written.
+    written, or is one of ``inputs``.
     """
     made: list[Path] = []
     hidden: list[Path] = []
     try:
         places = {}
         _refuse_the_other_kind(files, folders)
+        _refuse_inputs((*files, *folders), inputs)
         for output in map(Path, (*files, *folders)):
             made += _make_parents(output)
             hidden.append(_hidden_folder(output))
@@ -73,6 +76,12 @@ def _refuse_the_other_kind(files: Sequence[str | Path], folders: Sequence[str | 
     for path in map(Path, folders):
         if path.exists() and not path.is_dir():
             raise OutputError(f"{path} cannot be written: it is a file, not a folder; give a folder.")
+
+
+def _refuse_inputs(outputs: Sequence[str | Path], inputs: Sequence[str | Path]) -> None:
+    for output in filter(Path.exists, map(Path, outputs)):
+        if any(output.samefile(path) for path in filter(Path.exists, map(Path, inputs))):
+            raise OutputError(f"{output} is one of the inputs and would be overwritten; give the output another name.")
 
 
 def _make_parents(output: Path) -> list[Path]:

@@ -37,6 +37,14 @@ def test_a_ct_and_an_mr_pass_without_warnings():
     assert check_pair(ct(), None) == ()
 
 
+@pytest.mark.parametrize("factor", [1e-3, 100.0])
+def test_spacing_in_other_units_than_mm_is_refused(factor):
+    spacing = tuple(mm * factor for mm in GRID.spacing_mm)
+    for check, volume in ((check_ct, ct()), (check_mr, mr())):
+        with pytest.raises(UnsupportedImage, match=r"mm: its spacing must be wrong; correct it in the file\."):
+            check(Volume(volume.array_kji, Grid(GRID.size_ijk, spacing, GRID.origin_lps)))
+
+
 def test_swapped_images_are_told_to_be_swapped():
     with pytest.raises(WrongModality, match=r"^The CT looks like an MR, and the MR like a CT; swap --ct and --mr\.$"):
         check_pair(mr(), ct())
