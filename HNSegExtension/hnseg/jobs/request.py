@@ -33,8 +33,9 @@ class SegmentRequest:
     """Segment one patient. Paths are text, so that the request is plain JSON.
 
     ``ct``, ``mr``: image file or DICOM folder. ``output``: ``.seg.nrrd``, or a label map by its suffix. ``transform``:
-    maps CT points to MR points (LPS mm); without it the MR is registered. ``model``: name or folder; None is the one
-    that ships. ``organs``: those wanted; empty means all. ``report_json``, ``report``: file and folder of the reports.
+    maps CT points to MR points (LPS mm); without it the MR is registered. ``transform_output``: where the transform
+    that was used goes; not written when the MR was not used. ``model``: name or folder; None is the one that ships.
+    ``organs``: those wanted; empty means all. ``report_json``, ``report``: file and folder of the reports.
     ``reference``: true contours, to be scored against in the report. Raises ``UnknownOrgan``, ``OutputError`` or
     ``ConfigError`` when made.
     """
@@ -49,6 +50,7 @@ class SegmentRequest:
     report_json: str | None = None
     report: str | None = None
     reference: str | None = None
+    transform_output: str | None = None
 
     job: ClassVar[str] = "segment"
 
@@ -65,7 +67,7 @@ class SegmentRequest:
     @property
     def output_files(self) -> tuple[Path, ...]:
         """The files that will be written."""
-        return tuple(Path(path) for path in (self.output, self.report_json) if path)
+        return tuple(Path(path) for path in (self.output, self.report_json, self.transform_output) if path)
 
     @property
     def output_folders(self) -> tuple[Path, ...]:
@@ -84,7 +86,7 @@ class SegmentRequest:
 
     def absolute(self) -> Self:
         """The same request with absolute paths, as another process may have another working folder."""
-        names = ("ct", "output", "mr", "transform", "report_json", "report", "reference")
+        names = ("ct", "output", "mr", "transform", "report_json", "report", "reference", "transform_output")
         given = {name: getattr(self, name) for name in names}
         changes: dict[str, Any] = {name: str(Path(path).absolute()) for name, path in given.items() if path}
         return replace(self, **changes)
