@@ -194,19 +194,21 @@ def _write_text(path: Path, text: str) -> None:
 
 def _summary(cohort: Cohort, *, single: bool) -> str:
     from hnseg.cli.console import table
+    from hnseg.reporting.cohort_tables import cell
 
     names = ("dsc", "surface_dsc", "hd95_mm", "mean_surface_distance_mm", "volume_error")
+    forms = ("{:.3f}", "{:.3f}", "{:.2f}", "{:.2f}", "{:+.0%}")
     heading = ("organ", "cases", "DSC", "surface DSC", "HD95 mm", "mean mm", "volume", "missed")
     rows = []
     for organ in (*cohort.organs, None):
         means = cohort.mean(organ)
-        dsc, surface, hd95, distance, volume = (means[name] for name in names)
-        cells = (f"{dsc:.3f}", f"{surface:.3f}", f"{hd95:.2f}", f"{distance:.2f}", f"{volume:+.0%}")
+        cells = [cell(means[name], form) for name, form in zip(names, forms, strict=True)]
         rows.append((organ or "mean", f"{means['organs_scored']:.0f}", *cells, f"{means['organs_missed']:.0f}"))
     overall = cohort.mean()
     title = "" if single else f"{cohort.system}: {len(cohort.cases)} cases\n"
+    extra = ", ".join(f"{organ} {sum(ml):.1f} mL" for organ, ml in cohort.extra_ml.items())
     return (
         f"{title}{table(heading, rows)}\n"
-        f"HD95 with the image diagonal for missed organs: {overall['hd95_penalised_mm']:.2f} mm; "
-        f"outside the reference: {overall['false_positive_ml']:.1f} mL"
+        f"HD95 with the image diagonal for missed organs: {cell(overall['hd95_penalised_mm'], '{:.2f} mm')}"
+        + (f"\nPredicted without a reference, not scored: {extra}" if extra else "")
     )

@@ -54,6 +54,15 @@ class Cohort:
         return mean_scores([row for _, row, _ in rows], [diagonal for _, _, diagonal in rows])
 
     @property
+    def extra_ml(self) -> dict[str, list[float]]:
+        """Structure → the mL predicted in each case whose reference lacks it."""
+        extra: dict[str, list[float]] = {}
+        for _, row, _ in self.rows():
+            if not row.scored and row.prediction_ml > 0:
+                extra.setdefault(row.organ, []).append(row.prediction_ml)
+        return extra
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What the comparisons noticed, with the case's name."""
         return tuple(f"{case}: {warning}" for case, scores in self.cases for warning in scores.warnings)

@@ -19,6 +19,7 @@ NAN = float("nan")
 class OrganScores:
     """The metrics of one organ; nan where a metric has no value.
 
+    ``false_positive_ml`` is what the prediction has outside the reference: all of it where the reference is absent.
     ``z_restricted_…`` compare only the slices that the reference has, for organs whose ends a protocol sets.
     """
 
@@ -71,7 +72,10 @@ class Scores:
         return next(row for row in self.organs if row.organ == organ)
 
     def mean(self) -> dict[str, float]:
-        """Means over the scored organs, nan left out; counts; HD95 with the diagonal for each missed organ."""
+        """Means over the scored organs, nan left out; counts; HD95 with the diagonal for each missed organ.
+
+        ``false_positive_ml`` is the sum over the organs that the reference lacks.
+        """
         return mean_scores(self.organs, [self.diagonal_mm] * len(self.organs))
 
     def to_plain(self) -> dict[str, Any]:
@@ -94,7 +98,7 @@ def mean_scores(rows: Iterable[OrganScores], diagonals_mm: Iterable[float]) -> d
     )
     means["organs_scored"] = len(scored)
     means["organs_missed"] = sum(row.missed for row in scored)
-    means["false_positive_ml"] = sum(row.false_positive_ml for row, _ in pairs)
+    means["false_positive_ml"] = math.fsum(row.false_positive_ml for row, _ in pairs if not row.scored)
     return means
 
 

@@ -130,8 +130,12 @@ def comparison_to_plain(cohorts: Sequence[Cohort]) -> dict[str, Any]:
 
 
 def bland_altman(prediction_ml: Sequence[float], reference_ml: Sequence[float]) -> tuple[float, float, float]:
-    """Bias and limits of agreement (± 1.96 SD) of volumes, mL; nan limits for one pair. Bland and Altman 1986."""
-    differences = np.asarray(prediction_ml) - np.asarray(reference_ml)
+    """Bias and limits of agreement of volumes, mL. Bland and Altman 1986."""
+    return limits_of_agreement(np.subtract(prediction_ml, reference_ml))
+
+
+def limits_of_agreement(differences: Array) -> tuple[float, float, float]:
+    """Mean, and mean ± 1.96 SD, of differences; nan for none, nan limits for one."""
     if not differences.size:
         return NAN, NAN, NAN
     bias = float(differences.mean())

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from math import isfinite
 
 from hnseg.evaluation.cohort import Cohort
-from hnseg.evaluation.statistics import PairedTest, Rank, bland_altman, challenge_ranking, paired_tests
 from hnseg.reporting.cohort_plots import bland_altman_plot, box_plot
+from hnseg.reporting.cohort_tables import cases_table, cell, comparison, extra_table, means_table, volumes_table
 from hnseg.version import RESEARCH_USE, __version__
 
 PictureOf = Callable[[str, str], bytes | None]
 """Case and organ → PNG of the disagreement, or None if it cannot be shown."""
 
-_TABLE = (
-    ("dsc", "DSC", "{:.3f}"), ("surface_dsc", "surface DSC", "{:.3f}"), ("hd95_mm", "HD95 mm", "{:.2f}"),
-    ("hd95_penalised_mm", "HD95 mm, missed = diagonal", "{:.2f}"), ("mean_surface_distance_mm", "mean mm", "{:.2f}"),
-    ("added_path_length_mm", "added path mm", "{:.0f}"), ("volume_error", "volume error", "{:+.1%}"),
-    ("centroid_shift_mm", "centroid mm", "{:.1f}"), ("z_restricted_dsc", "DSC within z", "{:.3f}"),
-)  # fmt: skip
-_TESTED = (("dsc", "DSC"), ("hd95_mm", "HD95, mm"))
+_CEILING_WORDS = "A dot per case. Black bars: agreement between observers, the honest ceiling."
+_MISSED_WORDS = "Missed organs have no HD95; the table says how many there are."
+_VOLUME_WORDS = "First panel: every organ, in percent. Line: bias. Dashes: limits of agreement, 1.96 SD."
 
 
 def cohort_page(
@@ -34,34 +29,39 @@ def cohort_page(
         _cards(first),
         _warnings(cohorts),
         _figure("DSC", box_plot(cohorts, "dsc", "DSC", ceiling=ceiling), _CEILING_WORDS),
-        _figure("HD95", box_plot(cohorts, "hd95_mm", "HD95, mm"), "Missed organs have no HD95; see the table."),
-        *(_table(cohort) for cohort in cohorts),
-        _comparison(cohorts) if len(cohorts) > 1 else "",
+        _figure("HD95", box_plot(cohorts, "hd95_mm", "HD95, mm"), _MISSED_WORDS),
+        *(means_table(cohort, ceiling) for cohort in cohorts),
+        comparison(cohorts),
+        cases_table(first),
         _worst(first, picture_of),
-        _figure("Volumes: Bland–Altman", bland_altman_plot(first), "Line: bias. Dashes: limits of agreement, 1.96 SD."),
-        _volumes(first),
+        extra_table(first),
+        _figure("Volumes: Bland–Altman", bland_altman_plot(first), _VOLUME_WORDS),
+        volumes_table(first),
         _definitions(first),
     ]
     return _PAGE.format(
         style=files("hnseg.reporting").joinpath("report.css").read_text(encoding="utf-8"),
-        title=escape(f"{first.system}: {len(first.cases)} cases"),
+        title=escape(_title(first)),
         version=__version__,
         notice=escape(RESEARCH_USE),
         body="\n".join(section for section in sections if section),
     )
 
 
-_CEILING_WORDS = "A dot per case. Black bars: agreement between observers, the honest ceiling."
+def _title(cohort: Cohort) -> str:
+    many = len(cohort.cases)
+    return f"{cohort.system}: {many} cases" if many > 1 else f"{cohort.system} against {cohort.cases[0][0]}"
 
 
 def _cards(cohort: Cohort) -> str:
     means = cohort.mean()
     cards = (
-        (f"{means['dsc']:.3f}", "mean DSC"),
-        (f"{means['hd95_mm']:.2f} mm", "mean HD95 of organs found"),
-        (f"{means['hd95_penalised_mm']:.2f} mm", "with the image diagonal for missed ones"),
+        (cell(means["dsc"], "{:.3f}"), "mean DSC"),
+        (cell(means["surface_dsc"], "{:.3f}"), f"surface DSC at {cohort.cases[0][1].tolerance_mm:g} mm"),
+        (cell(means["hd95_mm"], "{:.2f} mm"), "mean HD95 of organs found"),
+        (cell(means["hd95_penalised_mm"], "{:.2f} mm"), "with the image diagonal for missed ones"),
         (f"{means['organs_missed']:.0f} of {means['organs_scored']:.0f}", "organs missed"),
-        (f"{means['false_positive_ml']:.1f} mL", "outside the references"),
+        (f"{means['false_positive_ml']:.1f} mL", "of organs that the reference lacks"),
     )
     items = "".join(f'<div class="card"><b>{value}</b><span>{words}</span></div>' for value, words in cards)
     return f'<div class="cards">{items}</div>'
@@ -86,85 +86,19 @@ def _figure(title: str, svg: bytes, caption: str) -> str:
     return f"<section><h2>{escape(title)}</h2><figure>{image}{words}</figure></section>"
 
 
-def _table(cohort: Cohort) -> str:
-    head = _head(["Organ"], ["cases", "missed", *(words for _, words, _ in _TABLE)])
-    rows = [_table_row(cohort, organ) for organ in cohort.organs]
-    return _section(f"Means: {cohort.system}", f"{head}{''.join(rows)}{_table_row(cohort, None)}")
-
-
-def _table_row(cohort: Cohort, organ: str | None) -> str:
-    means = cohort.mean(organ)
-    cells = [_cell(means[name], form) for name, _, form in _TABLE]
-    counts = [f"{means['organs_scored']:.0f}", f"{means['organs_missed']:.0f}"]
-    return _row([organ or "all"], [*counts, *cells])
-
-
-def _comparison(cohorts: Sequence[Cohort]) -> str:
-    first, *others = cohorts
-    tests = [
-        _tests(first, other, words, paired_tests(first, other, metric)) for other in others for metric, words in _TESTED
-    ]
-    return _ranking(challenge_ranking(cohorts)) + "".join(tests)
-
-
-def _ranking(ranks: Sequence[Rank]) -> str:
-    head = _head(["System"], ["place", "wins by DSC", "wins by HD95", "mean DSC", "mean HD95 mm"])
-    rows = [
-        _row(
-            [rank.system],
-            [
-                str(rank.place),
-                str(rank.significance["dsc"]),
-                str(rank.significance["hd95_mm"]),
-                _cell(rank.means["dsc"], "{:.3f}"),
-                _cell(rank.means["hd95_mm"], "{:.2f}"),
-            ],
-        )
-        for rank in ranks
-    ]
-    words = "<p>As HaN-Seg 2023 ranks: pairwise Wilcoxon signed-rank tests per metric, then both ranks together.</p>"
-    return _section("Ranking", f"{head}{''.join(rows)}", words)
-
-
-def _tests(first: Cohort, other: Cohort, words: str, tests: Sequence[PairedTest]) -> str:
-    head = _head(["Organ"], ["cases", "difference", "95 % interval", "p (Wilcoxon)", "p (Holm)"])
-    rows = [
-        _row(
-            [test.organ],
-            [
-                str(test.cases),
-                f"{test.difference:+.3f}",
-                f"{_cell(test.low, '{:+.3f}')} … {_cell(test.high, '{:+.3f}')}",
-                f"{test.p:.3g}",
-                _cell(test.p_holm, "{:.3g}"),
-            ],
-        )
-        for test in tests
-    ]
-    return _section(f"{words}: {first.system} − {other.system}", f"{head}{''.join(rows)}")
-
-
 def _worst(cohort: Cohort, picture_of: PictureOf) -> str:
     parts = []
     for case, row in cohort.worst():
         picture = picture_of(case, row.organ)
         if picture is not None:
-            words = f"{case}, {row.organ}: DSC {row.dsc:.2f}, HD95 {_cell(row.hd95_mm, '{:.1f} mm')}"
+            found = "missed" if row.missed else f"DSC {row.dsc:.2f}, HD95 {cell(row.hd95_mm, '{:.1f} mm')}"
+            words = f"{case}, {row.organ}: {found}"
             source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-            image = f'<img src="{source}" alt="{escape(words)}" style="max-width:980px">'
+            image = f'<img src="{source}" alt="{escape(words)}">'
             parts.append(f"<figure>{image}<figcaption>{escape(words)}</figcaption></figure>")
     words = "<p>Reference green, prediction red, both yellow; the slices in which they differ most.</p>"
-    return f"<section><h2>Worst cases</h2>{words}{''.join(parts)}</section>" if parts else ""
-
-
-def _volumes(cohort: Cohort) -> str:
-    head = _head(["Organ"], ["bias mL", "lower limit mL", "upper limit mL"])
-    rows = []
-    for organ in cohort.organs:
-        scored = [row for _, row, _ in cohort.rows(organ) if row.scored]
-        limits = bland_altman([row.prediction_ml for row in scored], [row.reference_ml for row in scored])
-        rows.append(_row([organ], [_cell(value, "{:+.2f}") for value in limits]))
-    return _section("Limits of agreement", f"{head}{''.join(rows)}")
+    pictures = f'<div class="pair">{"".join(parts)}</div>'
+    return f"<section><h2>Worst cases</h2>{words}{pictures}</section>" if parts else ""
 
 
 def _definitions(cohort: Cohort) -> str:
@@ -175,27 +109,6 @@ def _definitions(cohort: Cohort) -> str:
         "prediction that is absent has DSC 0 and no HD95; the penalised mean takes the image diagonal for it. DSC "
         "within z compares only the slices that the reference has, for organs whose ends a protocol sets.</p></section>"
     )
-
-
-def _section(title: str, rows: str, words: str = "") -> str:
-    return f"<section><h2>{escape(title)}</h2>{words}<table>{rows}</table></section>"
-
-
-def _head(texts: Iterable[str], numbers: Iterable[str]) -> str:
-    return f"<thead><tr>{_cells('th', texts, numbers)}</tr></thead>"
-
-
-def _row(texts: Iterable[str], numbers: Iterable[str]) -> str:
-    return f"<tr>{_cells('td', texts, numbers)}</tr>"
-
-
-def _cells(tag: str, texts: Iterable[str], numbers: Iterable[str]) -> str:
-    left = "".join(f'<{tag} class="text">{escape(text)}</{tag}>' for text in texts)
-    return left + "".join(f"<{tag}>{escape(text)}</{tag}>" for text in numbers)
-
-
-def _cell(value: float, form: str) -> str:
-    return form.format(value) if isfinite(value) else "–"
 
 
 _PAGE = """\

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hnseg.evaluation.cohort import Cohort
-from hnseg.evaluation.statistics import bland_altman
+from hnseg.evaluation.statistics import limits_of_agreement
 from hnseg.image.grid import Grid
 from hnseg.image.resample import resample
 from hnseg.image.volume import Volume
@@ -61,34 +62,44 @@ def box_plot(
 
 
 def bland_altman_plot(cohort: Cohort) -> bytes:
-    """SVG: per organ, volume difference over mean volume, with bias and limits of agreement."""
-    organs = cohort.organs
-    columns = min(6, len(organs))
-    rows = -(-len(organs) // columns)
-    figure = Figure(figsize=(2.3 * columns, 1.9 * rows), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+    """SVG: volume difference over mean volume, with bias and limits of agreement.
+
+    The first panel holds every organ, in percent of the mean; further ones an organ each, in mL, if there are cases to
+    compare.
+    """
+    organs = cohort.organs if len(cohort.cases) > 1 else ()
+    columns = min(6, 1 + len(organs))
+    rows = -(-(1 + len(organs)) // columns)
+    figure = Figure(figsize=(2.3 * columns + (1.6 if columns == 1 else 0), 1.9 * rows + 0.6), layout="constrained")
+    first, *panels = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+    means, differences = _volumes(cohort, None)
+    positive = means > 0
+    _bland_altman_panel(first, means[positive], 100 * differences[positive] / means[positive], "all organs, %")
+    first.set_xscale("log")
     for panel, organ in zip(panels, organs, strict=False):
-        _bland_altman_panel(panel, cohort, organ)
+        _bland_altman_panel(panel, *_volumes(cohort, organ), organ)
     for panel in panels[len(organs) :]:
         panel.axis("off")
     figure.supxlabel("mean of prediction and reference, mL", fontsize=9)
-    figure.supylabel("prediction − reference, mL", fontsize=9)
+    figure.supylabel("prediction − reference", fontsize=9)
     return svg(figure)
 
 
-def _bland_altman_panel(panel: object, cohort: Cohort, organ: str) -> None:
+def _volumes(cohort: Cohort, organ: str | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and difference of predicted and reference mL."""
     rows = [row for _, row, _ in cohort.rows(organ) if row.scored]
-    predicted, expected = [row.prediction_ml for row in rows], [row.reference_ml for row in rows]
-    means, differences = (np.add(predicted, expected) / 2, np.subtract(predicted, expected))
-    bias, low, high = bland_altman(predicted, expected)
-    draw = panel  # matplotlib has no types
-    draw.plot(means, differences, ".", color=_COLOURS[0], markersize=5)  # type: ignore[attr-defined]
-    draw.axhline(0.0, color="#9aa5b0", linewidth=0.8)  # type: ignore[attr-defined]
-    for value, style in ((bias, "-"), (low, "--"), (high, "--")):
+    predicted, expected = (np.array([getattr(row, f"{who}_ml") for row in rows]) for who in ("prediction", "reference"))
+    return (predicted + expected) / 2, predicted - expected
+
+
+def _bland_altman_panel(panel: Any, means: NDArray[np.float64], differences: NDArray[np.float64], title: str) -> None:
+    panel.plot(means, differences, ".", color=_COLOURS[0], markersize=5)
+    panel.axhline(0.0, color="#9aa5b0", linewidth=0.8)
+    for value, style in zip(limits_of_agreement(differences), ("-", "--", "--"), strict=True):
         if np.isfinite(value):
-            draw.axhline(value, color=_COLOURS[1], linestyle=style, linewidth=1.0)  # type: ignore[attr-defined]
-    draw.set_title(organ, fontsize=8)  # type: ignore[attr-defined]
-    draw.tick_params(labelsize=7)  # type: ignore[attr-defined]
+            panel.axhline(value, color=_COLOURS[1], linestyle=style, linewidth=1.0)
+    panel.set_title(title, fontsize=8)
+    panel.tick_params(labelsize=7)
 
 
 def disagreement_picture(prediction: Volume, reference: Volume, ct: Volume | None = None) -> bytes:

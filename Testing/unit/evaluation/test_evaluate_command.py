@@ -1,7 +1,10 @@
 """`hnseg evaluate` on files, folders and cohorts."""
 
+import base64
 import csv
 import json
+import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -106,10 +109,53 @@ def test_a_cohort_is_matched_by_case_and_scored_into_csv_json_and_a_page(cohort,
     page = files["html"].read_text()
     for words in ("Research use only", "Worst cases", "Bland–Altman", "between observers", "data:image/png", "case_0"):
         assert words in page
-    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert_self_contained(page)
     out = capsys.readouterr().out
     assert "Parotid_L" in out
     assert "3 cases" in out
+
+
+class References(HTMLParser):
+    """What a page would have a browser fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        self.found += [value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
+        assert tag not in ("link", "iframe", "object", "embed", "base")
+
+
+def assert_self_contained(page):
+    references = References()
+    references.feed(page)
+    assert references.found
+    assert [value for value in references.found if not value.startswith(("data:image/", "#"))] == []
+    assert not re.search(r"@import|url\(\s*['\"]?(?!data:)", page)
+    for svg in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", page):
+        drawing = base64.b64decode(svg).decode()
+        assert [link for link in re.findall(r"href=\"([^\"]+)", drawing) if not link.startswith("#")] == []
+
+
+def test_the_page_of_one_case_names_both_sides_and_shows_a_missed_organ(tmp_path, capsys):
+    write_case(tmp_path, 1)
+    found = Segmentation.from_masks(masks(1, ("Brainstem", "Parotid_L")) | {"Lens-Lt": masks()["Parotid_R"]})
+    write_segmentation(found, tmp_path / "organs.seg.nrrd")
+    assert run(tmp_path / "organs.seg.nrrd", tmp_path / "case_01", "--html", tmp_path / "s.html") == 0
+    page = (tmp_path / "s.html").read_text()
+    assert_self_contained(page)
+    for words in ("organs against case_01", "case_01, Parotid_R: missed", "Without a reference", "all organs"):
+        assert words in page or words in svg_text(page), words
+    extra = np.prod([part.stop - part.start for part in BOXES["Parotid_R"]]) * GRID.voxel_ml
+    said = capsys.readouterr().out
+    assert f"not scored: Lens-Lt {extra:.1f} mL" in said
+    assert "nan" not in said
+
+
+def svg_text(page):
+    drawings = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", page)
+    return "".join(base64.b64decode(drawing).decode() for drawing in drawings)
 
 
 def test_systems_are_compared_and_ranked(cohort):
