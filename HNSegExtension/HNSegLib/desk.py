@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import sys
 from collections import defaultdict
@@ -63,8 +64,13 @@ class WorkerDesk:
 
 
 def python_executable() -> str:
-    """The Python that runs the worker: Slicer's own where there is one, since Slicer itself is not a Python."""
-    return shutil.which("PythonSlicer") or sys.executable
+    """The Python that runs the worker: Slicer's own, since Slicer itself is none; outside Slicer the one that runs.
+
+    PythonSlicer is a launcher in Slicer's PATH, on every platform; it brings Slicer's libraries and packages along.
+    """
+    home = os.environ.get("SLICER_HOME")
+    beside_slicer = Path(home, "bin") if home else ""
+    return shutil.which("PythonSlicer") or shutil.which("PythonSlicer", path=beside_slicer) or sys.executable
 
 
 def shared_desk() -> WorkerDesk:

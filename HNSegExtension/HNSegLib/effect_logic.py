@@ -14,6 +14,7 @@ from hnseg.reporting.record import OrganRecord, RunRecord
 from HNSegLib.choices import Choices
 from HNSegLib.segmenting import Images, Phase, Result, SegmentJob
 from HNSegLib.segments import CONFIDENCE_TAG, MODEL_TAG, NOTES_TAG, ImportReport, import_labels
+from HNSegLib.transforms import keep_registration
 from HNSegLib.volumes import is_bent, volume_of
 
 WRITING_MS = 100
@@ -36,6 +37,7 @@ class _Errand:
     """Where the result goes, remembered when the job starts: the user may look at something else by then."""
 
     segmentation: Any
+    mr: Any
     choices: Choices
     remarks: tuple[str, ...]
 
@@ -108,7 +110,7 @@ class EffectLogic:
             choices.mr_registered,
         )
         self._job.start(images, model=choices.model, organs=choices.organs, device=choices.device)
-        self._errand = _Errand(segmentation, choices, _remarks(ct, mr))
+        self._errand = _Errand(segmentation, mr, choices, _remarks(ct, mr))
         self._show(View(True, 0.0, self._job.state.text))
 
     def _finish(self, errand: _Errand, shown: Any) -> None:
@@ -120,6 +122,8 @@ class EffectLogic:
             result = self._job.result()
             self._save_state_for_undo()
             report = _write(result, errand)
+            if result.ct_to_mr is not None:
+                keep_registration(result.ct_to_mr, errand.mr, errand.segmentation)
         except HNSegError as error:
             self._end(View(text=str(error), failed=True))
         else:

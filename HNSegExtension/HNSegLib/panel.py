@@ -21,6 +21,9 @@ from HNSegLib.choices import DEVICES, MR_REFERENCE, Choices
 from HNSegLib.merging import MergePolicy
 
 _UI = Path(__file__).with_name("SegmentationPanel.ui")
+_CHOOSE_CT = "Choose the CT first."
+_APPLY = "Segment the organs in the background; Slicer stays usable."
+_FAILED = "color: #e53935; font-weight: bold;"  # readable on a light and on a dark background
 _POLICIES = {
     MergePolicy.REPLACE: "Replace the organs' segments",
     MergePolicy.ONLY_EMPTY: "Fill empty segments only",
@@ -65,14 +68,16 @@ class SegmentationPanel:
         self.host = host
         self.logic: Any = None
         self.onFinished: Callable[[], None] = lambda: None
+        self.onChoice: Callable[[], None] = lambda: None
         self._connections: list[tuple[Any, str, Any]] = []
         self.widget = slicer.util.loadUI(str(_UI))
         self.ui = slicer.util.childWidgetVariables(self.widget)
-        self.ui.researchUseLabel.setText(f"<b>{RESEARCH_USE}</b>")
+        self.ui.researchUseLabel.setText(f"<small>{RESEARCH_USE}</small>")
         self.ui.mrSelector.setMRMLScene(slicer.mrmlScene)
+        self._absent = setting_up.missing()
         self._fill()
         self._connectAll()
-        self.timer = qt.QTimer()
+        self.timer = qt.QTimer(self.widget)  # a timer without a parent may outlive PythonQt when Slicer ends
         self.timer.setInterval(100)
         self.connect(self.timer, "timeout()", self.onTimer)
         self._showIdle()
@@ -138,16 +143,24 @@ class SegmentationPanel:
         for name, value in chosen.to_parameters().items():
             self.host.setParameter(name, value)
         self.showAvailability()
+        self.onChoice()
+
+    def hideCt(self) -> None:
+        """For a host that shows the CT itself."""
+        self.ui.ctCaption.setVisible(False)
+        self.ui.ctLabel.setVisible(False)
 
     def showAvailability(self) -> None:
         """What can be clicked now."""
         if self.ui is None:
             return
         ct = self.host.ct()
-        self.ui.ctLabel.setText(ct.GetName() if ct is not None else "Choose the CT first.")
+        self.ui.ctLabel.setText(ct.GetName() if ct is not None else _CHOOSE_CT)
         self.ui.mrRegisteredCheckBox.setEnabled(self.ui.mrSelector.currentNode() is not None)
         self.ui.organsList.setVisible(not self.ui.allOrgansCheckBox.checked)
-        self.ui.applyButton.setEnabled(ct is not None and not self.busy and not setting_up.missing())
+        obstacle = self._obstacle()
+        self.ui.applyButton.setEnabled(not obstacle and not self.busy)
+        self.ui.applyButton.setToolTip(obstacle or _APPLY)
 
     # Slots
 
@@ -193,9 +206,9 @@ class SegmentationPanel:
         ui.progressBar.setValue(round(1000 * view.fraction))
         ui.cancelButton.setEnabled(view.busy)
         ui.statusLabel.setText(view.text)
-        ui.statusLabel.setStyleSheet("color: #c62828;" if view.failed else "")
+        ui.statusLabel.setStyleSheet(_FAILED if view.failed else "")
         ui.detailsText.setPlainText("\n".join(view.details))
-        ui.detailsText.setVisible(bool(view.details))
+        ui.detailsBox.setVisible(bool(view.details))
         self.showAvailability()
 
     # Parts
@@ -257,14 +270,20 @@ class SegmentationPanel:
         self.ui.modelComboBox.blockSignals(blocked)
 
     def _showSetUp(self) -> None:
-        absent = setting_up.missing()
+        self._absent = absent = setting_up.missing()
         self.ui.setUpBox.setVisible(bool(absent))
         self.ui.setUpLabel.setText(f"HNSeg still needs: {', '.join(map(str, absent))}." if absent else "")
+
+    def _obstacle(self) -> str:
+        """Why Apply is off, and what to do; empty when nothing is in the way."""
+        if self._absent:
+            return "Packages are missing; install them first."
+        return "" if self.host.ct() is not None else _CHOOSE_CT
 
     def _showIdle(self) -> None:
         self.ui.progressBar.setVisible(False)
         self.ui.cancelButton.setEnabled(False)
-        self.ui.detailsText.setVisible(False)
+        self.ui.detailsBox.setVisible(False)
 
 
 def _data(comboBox: Any) -> Any:

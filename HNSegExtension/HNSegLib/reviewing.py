@@ -12,7 +12,7 @@ from HNSegLib.merging import Status
 from HNSegLib.segments import CONFIDENCE_TAG, NOTES_TAG, existing_segments, set_status, tag_of, volumes_ml
 
 STATUS_WORDS = {
-    Status.NOT_STARTED: "not reviewed",
+    Status.NOT_STARTED: "to do",
     Status.IN_PROGRESS: "edited",
     Status.COMPLETED: "completed",
     Status.FLAGGED: "flagged",
@@ -30,6 +30,8 @@ class ReviewRow:
     confidence: float | None
     status: Status
     notes: str
+    rgb: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """Colour, 0…1."""
 
     @property
     def is_usual(self) -> bool:
@@ -50,6 +52,7 @@ def review_rows(segmentation_node: slicer.vtkMRMLSegmentationNode) -> tuple[Revi
             confidence=_number(tag_of(segmentation.GetSegment(one.id), CONFIDENCE_TAG)),
             status=one.status,
             notes=tag_of(segmentation.GetSegment(one.id), NOTES_TAG),
+            rgb=segmentation.GetSegment(one.id).GetColor(),
         )
         for one in existing_segments(segmentation_node)
     )
@@ -77,10 +80,22 @@ def progress(rows: Iterable[ReviewRow]) -> str:
     return ", ".join(parts) + "."
 
 
+def next_to_review(rows: Iterable[ReviewRow], *, after: str) -> str:
+    """Id of the next segment without a mark, below ``after`` or else from the top; empty when all have one."""
+    rows = tuple(rows)
+    ids = [row.segment_id for row in rows]
+    start = ids.index(after) + 1 if after in ids else 0
+    waiting = (row for row in (*rows[start:], *rows[:start]) if row.status in _UNMARKED)
+    return next((row.segment_id for row in waiting), "")
+
+
 def centre_ras(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> tuple[float, ...] | None:
     """The middle of a segment in the world, RAS mm; None for an empty one."""
     centre = segmentation_node.GetSegmentCenterRAS(segment_id)
     return tuple(centre) if centre is not None else None
+
+
+_UNMARKED = (Status.NOT_STARTED, Status.IN_PROGRESS)
 
 
 def _number(text: str) -> float | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from hnseg.errors import HNSegError, OutputError
-from hnseg.image.files import read_volume, write_transform
+from hnseg.image.files import read_transform, read_volume, write_transform
 from hnseg.image.itk import to_sitk
 from hnseg.image.volume import Volume
 from hnseg.jobs.events import Done, Event, Failed, Progress, Stopped
@@ -50,10 +50,14 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came back: labels on the CT's grid, and the record of the run."""
+    """What came back: labels on the CT's grid, the record of the run, and where the MR was found to lie.
+
+    ``ct_to_mr`` maps CT points to MR points (LPS mm); None when no MR was registered.
+    """
 
     labels: Volume
     record: RunRecord
+    ct_to_mr: sitk.Transform | None = None
 
 
 class SegmentJob:
@@ -75,10 +79,12 @@ class SegmentJob:
         """Hand the images to the worker. Raises ``HNSegError`` when a file cannot be written or a name is unknown."""
         self.forget()
         folder = self._folder = Path(tempfile.mkdtemp(prefix="job-", dir=self._desk.folder))
+        registers = images.mr is not None and not images.mr_registered
         request = SegmentRequest(
             ct=_written(images.ct, folder / "CT.nrrd"),
             mr=_written(images.mr, folder / "MR.nrrd") if images.mr is not None else None,
             transform=_identity(folder / "CT_to_MR.tfm") if images.mr is not None and images.mr_registered else None,
+            transform_output=str(folder / _FOUND) if registers else None,
             output=str(folder / "labels.nrrd"),
             model=model or None,
             organs=organs,
@@ -105,8 +111,10 @@ class SegmentJob:
         if self._outcome is None:
             raise HNSegError("There is no result yet; wait until the job is done.")
         outcome, labels = self._outcome, read_volume(self._outcome.output)
+        found = Path(outcome.output).with_name(_FOUND)
+        transform = read_transform(found) if found.exists() else None
         self.forget()
-        return Result(labels, outcome.record)
+        return Result(labels, outcome.record, transform)
 
     def forget(self) -> None:
         """Cancel what runs, remove its files, be idle."""
@@ -125,6 +133,9 @@ class SegmentJob:
             self._state = JobState(Phase.FAILED, 0.0, str(event.error))
         elif isinstance(event, Stopped):
             self._state = JobState(Phase.STOPPED, 0.0, "Cancelled; nothing was changed.")
+
+
+_FOUND = "found_CT_to_MR.h5"
 
 
 def _written(volume: Volume, path: Path) -> str:

@@ -6,6 +6,7 @@ Installing happens when the user asks for it in the set-up panel, never at impor
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import re
 import tempfile
@@ -81,6 +82,7 @@ def install(
             pip_install(["--constraint", str(pins), *others])
         except Exception as error:  # pip's failures have no common type across Slicer's versions
             raise SetUpFailed(f"pip could not install {', '.join(others)} ({error}); check the network.") from error
+    importlib.invalidate_caches()
 
 
 def constraints(version_of: Callable[[str], str] = importlib.metadata.version) -> tuple[str, ...]:
@@ -111,7 +113,11 @@ def _install_torch(wanted: Requirement, installer: TorchInstaller | None) -> Non
             "PyTorch is installed by Slicer's PyTorch extension, which is not there; install it with the Extensions "
             "Manager, restart Slicer and come back."
         )
-    if installer.installTorch(askConfirmation=True, torchVersionRequirement=wanted.versions) is None:
+    try:
+        torch = installer.installTorch(askConfirmation=True, torchVersionRequirement=wanted.versions)
+    except Exception as error:  # the extension lets pip's failures through
+        raise SetUpFailed(f"PyTorch could not be installed ({error}); check the network.") from error
+    if torch is None:
         raise SetUpFailed("PyTorch was not installed; HNSeg cannot segment without it.")
 
 

@@ -47,6 +47,46 @@ def transform_of(
     return _affine(conjugated(matrix))
 
 
+def keep_registration(
+    transform: sitk.Transform, mr: slicer.vtkMRMLScalarVolumeNode, segmentation: slicer.vtkMRMLSegmentationNode
+) -> None:
+    """Keep where an MR lies on the CT (CT → MR points, LPS) with a segmentation; the MR itself is not moved yet.
+
+    Nothing is kept for an MR that has left the scene or stands under a transform: it is placed already.
+    """
+    scene = segmentation.GetScene()
+    if mr.GetScene() is not scene or mr.GetParentTransformNode() is not None:
+        return
+    node = registration_of(segmentation)
+    if node is not None:
+        scene.RemoveNode(node)
+    node = add_transform(scene, transform, f"{mr.GetName()} on the CT")
+    segmentation.SetNodeReferenceID(_REGISTRATION, node.GetID())
+    segmentation.SetNodeReferenceID(_REGISTERED, mr.GetID())
+
+
+def registration_of(segmentation: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLTransformNode | None:
+    """The transform that ``keep_registration`` kept."""
+    return segmentation.GetNodeReference(_REGISTRATION)
+
+
+def put_on_ct(segmentation: slicer.vtkMRMLSegmentationNode, mr: slicer.vtkMRMLScalarVolumeNode) -> bool:
+    """Show the MR where it was found to lie, by making that transform its parent; whether it is placed now.
+
+    An MR that stands under a transform is placed by whoever put it there. False: nothing is known of this MR.
+    """
+    if mr.GetParentTransformNode() is not None:
+        return True
+    transform = registration_of(segmentation)
+    if transform is None or segmentation.GetNodeReference(_REGISTERED) is not mr:
+        return False
+    mr.SetAndObserveTransformNodeID(transform.GetID())
+    return True
+
+
+_REGISTRATION, _REGISTERED = "HNSeg.Registration", "HNSeg.RegisteredMR"
+
+
 def _matrix_of(transform: sitk.Transform) -> np.ndarray:
     """The 4×4 of a linear transform of any kind, from what it does to points."""
     origin = np.asarray(transform.TransformPoint((0.0, 0.0, 0.0)))

@@ -46,6 +46,13 @@ def is_bent(node: slicer.vtkMRMLTransformableNode) -> bool:
     return parent is not None and not parent.IsTransformToWorldLinear()
 
 
+def likely_ct(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLScalarVolumeNode | None:
+    """The scene's first volume that holds air in HU; None when there is none."""
+    count = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+    nodes = (scene.GetNthNodeByClass(n, "vtkMRMLScalarVolumeNode") for n in range(count))
+    return next((node for node in nodes if _holds_air(node)), None)
+
+
 def add_volume(
     scene: slicer.vtkMRMLScene, volume: Volume, name: str, node_class: str = "vtkMRMLScalarVolumeNode"
 ) -> slicer.vtkMRMLVolumeNode:
@@ -86,6 +93,14 @@ def matrix_between(
             f"{what} stands under a non-linear transform, got no single grid for it; harden the transform first."
         )
     return from_vtk(linear.GetMatrix())
+
+
+def _holds_air(node: slicer.vtkMRMLScalarVolumeNode) -> bool:
+    image = node.GetImageData()
+    return image is not None and image.GetNumberOfPoints() > 0 and image.GetScalarRange()[0] <= _AIR_HU
+
+
+_AIR_HU = -500.0
 
 
 def _in_world(node: slicer.vtkMRMLVolumeNode, *, resample: bool) -> tuple[vtk.vtkImageData, Matrix]:

@@ -14,7 +14,7 @@ import pytest
 
 from hnseg.cli.main import main
 from hnseg.errors import Cancelled
-from hnseg.image.files import read_volume
+from hnseg.image.files import read_transform, read_volume
 from hnseg.image.segmentation import read_segmentation
 from hnseg.image.volume import Volume
 from hnseg.inference.segment import segment
@@ -85,6 +85,14 @@ def test_the_run_report_says_what_was_done(images: Path, ct: Volume, tmp_path: P
     labels = read_segmentation(tmp_path / "o.seg.nrrd").to_labels().array_kji
     for organ in record.organs:
         assert organ.volume_ml == pytest.approx(np.count_nonzero(labels == organ.label) * 0.08, abs=1e-4)
+
+
+def test_the_transform_that_was_used_is_written_when_asked_for(images: Path, tmp_path: Path) -> None:
+    asked = request(images, tmp_path / "o.seg.nrrd", transform_output=str(tmp_path / "used.h5"))
+    run_segment(asked)
+    used = read_transform(tmp_path / "used.h5")
+    given = read_transform(asked.transform)
+    assert used.TransformPoint((1.0, 2.0, 3.0)) == pytest.approx(given.TransformPoint((1.0, 2.0, 3.0)))
 
 
 def test_a_reference_is_scored_and_a_result_against_itself_is_perfect(images: Path, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from HNSegLib.effect_logic import EffectLogic
 from HNSegLib.merging import MergePolicy, Status
 from HNSegLib.segmenting import SegmentJob
 from HNSegLib.segments import existing_segments, set_status
-from HNSegLib.volumes import add_volume
+from HNSegLib.transforms import put_on_ct, registration_of
+from HNSegLib.volumes import add_volume, volume_of
 
 SCRIPT = Path(__file__).with_name("stand_ins") / "segment_worker.py"
 
@@ -122,6 +123,21 @@ def test_the_mr_is_sent_where_it_lies(editor):
     assert "MR registration: good. MR origin (900.0, 1.0, 2.0), given None." in editor.wait().details
 
 
+def test_where_the_mr_was_found_is_kept_and_the_mr_is_not_moved(editor):
+    editor.apply(mr=editor.mr)
+    editor.wait()
+    assert editor.mr.GetParentTransformNode() is None
+    assert put_on_ct(editor.node, editor.mr)
+    placed = volume_of(editor.mr).grid
+    assert placed.to_lps((0, 0, 0)) == pytest.approx((900 - 900, 1 - 20, 2 + 3))  # the MR's first voxel, on the CT
+
+
+def test_no_registration_is_kept_of_an_mr_that_lies_on_the_ct_already(editor):
+    editor.apply(Choices(mr_registered=True), mr=editor.mr)
+    editor.wait()
+    assert registration_of(editor.node) is None
+
+
 def test_an_mr_that_is_registered_already_goes_with_an_identity_transform(editor):
     editor.apply(Choices(mr_registered=True), mr=editor.mr)
     assert any("given (1.0, 2.0, 3.0)" in line for line in editor.wait().details)
@@ -205,7 +221,7 @@ def test_an_empty_ct_is_refused(editor, scene):
 def test_no_file_of_a_finished_job_stays(editor, desk):
     editor.apply()
     editor.wait()
-    assert not [path for path in desk.folder.rglob("*") if path.suffix in (".nrrd", ".tfm")]
+    assert not [path for path in desk.folder.rglob("*") if path.suffix in (".nrrd", ".tfm", ".h5")]
 
 
 def test_two_clients_of_one_desk_get_their_own_events(editor, desk, scene, oblique):

@@ -10,7 +10,7 @@ from hnseg.errors import GeometryMismatch
 from hnseg.image.grid import Grid
 from hnseg.image.itk import place, to_sitk
 from hnseg.image.volume import Volume
-from HNSegLib.transforms import add_transform, transform_of
+from HNSegLib.transforms import add_transform, keep_registration, put_on_ct, registration_of, transform_of
 from HNSegLib.volumes import add_volume, volume_of
 
 POINTS = [(0.0, 0.0, 0.0), (10.0, -20.0, 30.0), (-31.5, 7.25, -12.0), (45.0, 44.0, 43.0)]
@@ -143,3 +143,45 @@ def test_a_nested_non_linear_node_is_refused(scene):
     )
     with pytest.raises(GeometryMismatch, match="nested"):
         transform_of(inner)
+
+
+@pytest.fixture
+def plan(scene):
+    return scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Plan")
+
+
+@pytest.fixture
+def mr(scene):
+    return add_volume(scene, Volume(np.ones((3, 5, 7), np.float32), Grid((7, 5, 3), (1, 2, 3), (9, 8, 7))), "T1")
+
+
+def test_a_kept_registration_puts_its_mr_on_the_ct_when_asked(scene, plan, mr, oblique):
+    transform = rigid(oblique)
+    keep_registration(transform, mr, plan)
+    assert mr.GetParentTransformNode() is None
+    assert put_on_ct(plan, mr)
+    on_ct = volume_of(mr).grid.to_lps((2, 3, 1))
+    assert transform.TransformPoint(tuple(on_ct)) == pytest.approx((9 + 2, 8 + 6, 7 + 3))
+
+
+def test_a_later_registration_takes_the_place_of_the_earlier_one(scene, plan, mr):
+    for _ in range(2):
+        keep_registration(sitk.TranslationTransform(3, (1, 2, 3)), mr, plan)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLTransformNode") == 1
+    assert registration_of(plan).GetName() == "T1 on the CT"
+
+
+def test_an_mr_under_a_transform_stays_where_its_user_put_it(scene, plan, mr):
+    own = add_transform(scene, sitk.TranslationTransform(3, (5, 5, 5)), "by hand")
+    mr.SetAndObserveTransformNodeID(own.GetID())
+    keep_registration(sitk.TranslationTransform(3, (1, 2, 3)), mr, plan)
+    assert registration_of(plan) is None
+    assert put_on_ct(plan, mr)
+    assert mr.GetParentTransformNode() is own
+
+
+def test_another_mr_than_the_registered_one_is_left_alone(scene, plan, mr):
+    keep_registration(sitk.TranslationTransform(3, (1, 2, 3)), mr, plan)
+    other = add_volume(scene, Volume(np.ones((3, 5, 7), np.float32), Grid((7, 5, 3))), "T2")
+    assert not put_on_ct(plan, other)
+    assert other.GetParentTransformNode() is None

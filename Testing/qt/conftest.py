@@ -60,7 +60,13 @@ def desktop(application, stand_ins, scene, monkeypatch):
     monkeypatch.setattr(slicer, "mrmlScene", scene, raising=False)
     monkeypatch.setattr(slicer.util, "loadUI", stand_ins.load_ui)
     monkeypatch.setattr(slicer.util, "childWidgetVariables", stand_ins.child_widget_variables)
-    return slicer
+    monkeypatch.setattr(slicer.util, "createProgressDialog", stand_ins.progress_dialog, raising=False)
+    monkeypatch.setattr(slicer.util, "setSliceViewerLayers", lambda **layers: None, raising=False)
+    monkeypatch.setattr(slicer.util, "mainWindow", lambda: None, raising=False)
+    monkeypatch.setattr(slicer, "app", application, raising=False)
+    stand_ins.errors.clear()
+    yield slicer
+    assert not stand_ins.errors
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,18 @@ import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import slicer
 
+from hnseg.errors import Cancelled
+from hnseg.image.grid import Grid
 from hnseg.image.segmentation import read_segmentation
+from hnseg.image.volume import Volume
 from hnseg.organs import ORGANS
 from hnseg.version import RESEARCH_USE
+from HNSegLib import sample_patient
+from HNSegLib.volumes import add_volume
 
 pytest.importorskip(
     "PySide6.QtWidgets",
@@ -77,7 +84,7 @@ def test_apply_makes_a_segmentation_of_thirty_organs_and_shows_them(segmented, c
     assert [cell(segmented, row, 0) for row in range(30)] == [organ.name for organ in ORGANS]
     parotid = row_of(segmented, "Parotid_L")
     # 27 voxels of 1×2×3 mm where 10 to 56 mL are usual.
-    assert [cell(segmented, parotid, column) for column in (1, 2, 4)] == ["0.16 !", "10 – 56", "not reviewed"]
+    assert [cell(segmented, parotid, column) for column in (1, 2, 4)] == ["0.16 !", "10 – 56", "to do"]
     assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
 
 
@@ -169,10 +176,104 @@ def test_closing_the_scene_stops_the_job_and_begins_anew(widget, desk, ct, scene
     assert widget.ui.reviewTable.rowCount == 0
 
 
-def test_every_widget_that_the_code_names_is_in_the_ui_file(module):
-    import re
+def test_removing_the_segmentation_from_the_scene_empties_the_review(segmented, scene):
+    scene.RemoveNode(segmented.host.segmentation())
+    assert segmented.host.segmentation() is None
+    assert segmented.ui.reviewTable.rowCount == 0
+    assert not segmented.ui.rtstructButton.enabled
 
-    named = set(re.findall(r"\bui\.(\w+)", (FOLDER / "HNSeg.py").read_text()))
-    panel = (FOLDER.parent / "HNSegLib" / "SegmentationPanel.ui").read_text()
-    known = set(re.findall(r'name="(\w+)"', (FOLDER / "Resources" / "UI" / "HNSeg.ui").read_text() + panel))
-    assert named <= known
+
+def test_a_scene_that_is_loaded_meanwhile_is_shown(widget, ct, scene):
+    node = widget.logic.getParameterNode()
+    node.SetNodeReferenceID("CT", ct.GetID())
+    scene.InvokeEvent(scene.EndImportEvent)
+    assert widget.ui.ctSelector.currentNode() is ct
+
+
+def test_a_volume_that_holds_air_is_proposed_as_the_ct(widget, scene):
+    widget.exit()
+    volume = Volume(np.full((2, 3, 4), -1000, np.int16), Grid((4, 3, 2)))
+    node = add_volume(scene, volume, "CT of the neck")
+    widget.enter()
+    assert widget.ui.ctSelector.currentNode() is node
+
+
+def test_a_first_use_names_the_phantom_patient_which_is_then_ready_for_apply(widget, monkeypatch):
+    first = widget.ui.firstUseBox.wrapped
+    assert first.isVisibleTo(first.parent())
+    monkeypatch.setattr(sample_patient, "render", lambda *_, on_progress, **__: tiny_case(on_progress))
+    widget.ui.sampleButton.wrapped.click()
+    assert widget.ui.ctSelector.currentNode().GetName() == "Phantom CT"
+    assert widget.panel.ui.mrSelector.currentNode().GetName() == "Phantom T1"
+    assert widget.panel.ui.applyButton.enabled
+    assert not first.isVisibleTo(first.parent())
+
+
+def test_a_phantom_patient_that_is_cancelled_leaves_everything_as_it_was(widget, scene, monkeypatch):
+    def cancelled(*_, **__):
+        raise Cancelled("enough")
+
+    monkeypatch.setattr(sample_patient, "render", cancelled)
+    widget.ui.sampleButton.wrapped.click()
+    assert widget.ui.ctSelector.currentNode() is None
+    assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
+
+
+def tiny_case(on_progress):
+    on_progress(0.5, "Painting the CT")
+    volume = Volume(np.full((2, 3, 4), -1000, np.int16), Grid((4, 3, 2)))
+    return SimpleNamespace(ct=volume, mr=volume)
+
+
+def test_the_editor_opens_on_the_nodes_and_the_chosen_organ_although_the_module_is_left(segmented, monkeypatch):
+    said = {}
+    editor = SimpleNamespace(
+        setSegmentationNode=lambda node: said.update(segmentation=node),
+        setSourceVolumeNode=lambda node: said.update(ct=node),
+        setCurrentSegmentID=lambda text: said.update(segment=text),
+    )
+    modules = SimpleNamespace(SegmentEditorWidget=SimpleNamespace(editor=editor))
+    monkeypatch.setattr(slicer, "modules", modules, raising=False)
+    monkeypatch.setattr(slicer.util, "selectModule", lambda name: segmented.exit(), raising=False)
+    nodes = segmented.host.segmentation(), segmented.host.ct()
+    choose(segmented, "Lips")
+    segmented.ui.editButton.wrapped.click()
+    assert (said["segmentation"], said["ct"], said["segment"]) == (*nodes, "Lips")
+
+
+def test_completing_an_organ_goes_on_to_the_next_that_nobody_has_reviewed(segmented):
+    choose(segmented, "Brainstem")
+    segmented.ui.flagButton.wrapped.click()
+    choose(segmented, "Bone_Mandible")
+    segmented.ui.completeButton.wrapped.click()
+    assert segmented.review.chosenIds() == ["BuccalMucosa"]
+    choose(segmented, "SpinalCord")
+    segmented.ui.completeButton.wrapped.click()
+    assert segmented.review.chosenIds() == ["A_Carotid_L"]
+
+
+def test_surfaces_are_shown_and_taken_away(segmented):
+    inner = segmented.host.segmentation().GetSegmentation()
+    segmented.ui.show3DButton.wrapped.click()
+    assert inner.ContainsRepresentation("Closed surface")
+    segmented.ui.show3DButton.wrapped.click()
+    assert not inner.ContainsRepresentation("Closed surface")
+
+
+def test_the_mr_fades_over_the_ct_where_it_was_found_to_lie(widget, desk, ct, mr, scene, process):
+    layers = scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    widget.ui.ctSelector.setCurrentNode(ct)
+    assert not widget.ui.mrFadeSlider.enabled
+    widget.panel.ui.mrSelector.setCurrentNode(mr)
+    assert widget.ui.mrFadeSlider.enabled
+    widget.panel.ui.applyButton.wrapped.click()
+    process(lambda: not widget.panel.busy)
+    widget.ui.mrFadeSlider.wrapped.setValue(30)
+    assert layers.GetForegroundOpacity() == 0.3
+    assert (layers.GetBackgroundVolumeID(), layers.GetForegroundVolumeID()) == (ct.GetID(), mr.GetID())
+    assert mr.GetParentTransformNode().GetName() == "T1 on the CT"
+
+
+def test_each_organ_carries_its_colour(segmented):
+    image = segmented.ui.reviewTable.wrapped.item(row_of(segmented, "Lips"), 0).icon().pixmap(12, 12).toImage()
+    assert image.pixelColor(6, 6).getRgb()[:3] == (188, 91, 95)

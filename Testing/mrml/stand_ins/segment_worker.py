@@ -1,14 +1,17 @@
 """STAND-IN for the network only: a real worker process, real protocol and files, but labels come from CT // 10.
 
-The model's name chooses what happens: "slow" never ends by itself, "refuses" raises, "dies" kills the process.
+The model's name chooses what happens: "slow" never ends by itself, "refuses" raises, "dies" kills the process. An MR is
+"found" 900, 20 and -3 mm from the CT.
 """
 
 import os
 import sys
 import time
 
+import SimpleITK as sitk
+
 from hnseg.errors import WrongModality
-from hnseg.image.files import read_transform, read_volume, write_volume
+from hnseg.image.files import read_transform, read_volume, write_transform, write_volume
 from hnseg.jobs.request import SegmentOutcome, SegmentRequest
 from hnseg.jobs.worker import serve
 from hnseg.organs import ORGANS
@@ -29,6 +32,8 @@ def segment(plain, on_progress):
     labels = (ct.array_kji // 10).astype("uint8")
     labels[~(labels <= 30)] = 0
     write_volume(ct.with_array(labels), request.output)
+    if request.transform_output:
+        write_transform(sitk.TranslationTransform(3, (900.0, 20.0, -3.0)), request.transform_output)
     return SegmentOutcome(request.output, record_of(request, ct)).to_json()
 
 

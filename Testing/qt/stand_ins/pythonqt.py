@@ -8,6 +8,7 @@ import types
 import unittest
 
 import slicer
+import vtk
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
 
@@ -33,17 +34,26 @@ class PythonQt:
         self.wrapped.setProperty(name, value)
 
     def connect(self, signal, slot):
+        assert self.wrapped.metaObject().indexOfSignal(signal) >= 0 or "vtkMRMLNode" in signal, f"no signal {signal}"
         name, _, arguments = signal.rstrip(")").partition("(")
         wants = len(arguments.split(",")) if arguments else 0
 
         def receiver(*sent):
-            slot(*sent[:wants])
+            try:
+                slot(*sent[:wants])
+            except Exception as error:  # PythonQt prints it and goes on; a test must not
+                errors.append(error)
+                raise
 
         getattr(self.wrapped, name).connect(receiver)
         self.receivers[signal, slot] = receiver
 
     def disconnect(self, signal, slot):
         getattr(self.wrapped, signal.partition("(")[0]).disconnect(self.receivers.pop((signal, slot)))
+
+
+errors = []
+"""What slots raised; the fixture ``desktop`` fails on them."""
 
 
 def wrapped(value):
@@ -54,30 +64,57 @@ def unwrapped(value):
     return value.wrapped if isinstance(value, PythonQt) else value
 
 
-class qMRMLNodeComboBox(QtWidgets.QComboBox):
-    """STAND-IN: keeps one node; what the .ui file says of it becomes dynamic properties."""
+class qMRMLNodeComboBox(QtWidgets.QWidget):
+    """STAND-IN: keeps one node of the scene. As the real one it is no QComboBox: it has only its own methods."""
 
     currentNodeChanged = QtCore.Signal(object)
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._scene, self._node = None, None
+        self._scene, self._node, self._look = None, None, QtWidgets.QComboBox()
+        layout = QtWidgets.QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._look)
+        self._show()
 
     def setMRMLScene(self, scene):
         self._scene = scene
+        scene.AddObserver(slicer.vtkMRMLScene.NodeRemovedEvent, self._onRemoved)
 
     def currentNode(self):
         return self._node
 
     def setCurrentNode(self, node):
+        assert node is None or (self._scene is not None and node.GetScene() is self._scene)
         assert node is None or node.IsA(self.property("nodeTypes")[0])
         if node is not self._node:
             self._node = node
+            self._show()
             self.currentNodeChanged.emit(node)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onRemoved(self, caller, event, node):
+        if node is self._node:
+            self.setCurrentNode(None)
+
+    def _show(self):
+        self._look.clear()
+        self._look.addItem(self._node.GetName() if self._node else self.property("noneDisplay") or "None")
+
+    def showEvent(self, event):
+        self._show()
 
 
 class ctkCollapsibleButton(QtWidgets.QFrame):
     """STAND-IN: a frame; its text becomes a dynamic property."""
+
+
+class ctkCollapsibleGroupBox(QtWidgets.QGroupBox):
+    """STAND-IN: hides its children while ``collapsed``, whatever they were told."""
+
+    def showEvent(self, event):
+        for child in self.findChildren(QtWidgets.QWidget):
+            child.setVisible(not self.property("collapsed"))
 
 
 class qMRMLWidget(QtWidgets.QWidget):
@@ -86,7 +123,7 @@ class qMRMLWidget(QtWidgets.QWidget):
 
 def load_ui(path):
     loader = QtUiTools.QUiLoader()
-    for widget_class in (qMRMLNodeComboBox, ctkCollapsibleButton, qMRMLWidget):
+    for widget_class in (qMRMLNodeComboBox, ctkCollapsibleButton, ctkCollapsibleGroupBox, qMRMLWidget):
         loader.registerCustomWidget(widget_class)
     file = QtCore.QFile(path)
     assert file.open(QtCore.QFile.OpenModeFlag.ReadOnly), path
@@ -104,9 +141,18 @@ def qt_module():
     module = types.ModuleType("qt")
     module.Qt, module.QIcon = QtCore.Qt, QtGui.QIcon
     module.QTableWidgetItem, module.QFileDialog = QtWidgets.QTableWidgetItem, QtWidgets.QFileDialog
-    module.QTimer = lambda: PythonQt(QtCore.QTimer())
+    module.QPixmap, module.QColor = QtGui.QPixmap, QtGui.QColor
+    module.QTimer = lambda parent=None: PythonQt(QtCore.QTimer(unwrapped(parent)))
     module.QApplication = QtWidgets.QApplication
     return module
+
+
+def progress_dialog(**properties):
+    """As ``slicer.util.createProgressDialog``."""
+    dialog = PythonQt(QtWidgets.QProgressDialog())
+    for name, value in properties.items():
+        setattr(dialog, name, value)
+    return dialog
 
 
 class AbstractScriptedSegmentEditorEffect:
@@ -132,14 +178,16 @@ class ScriptedEffect:
         self.saved = 0
 
     def setPythonSource(self, effect_class):
+        """What the editor does with a clone: defaults first, then the options."""
         self.effect = effect_class(self)
-        self.effect.setupOptionsFrame()
         self.effect.setMRMLDefaults()
+        self.effect.setupOptionsFrame()
 
     def activate(self):
+        """The base class shows the parameters before the effect hears of it."""
         self.isActive = True
-        self.effect.activate()
         self._modified()
+        self.effect.activate()
 
     def deactivate(self):
         self.isActive = False
@@ -193,6 +241,7 @@ def scripted_loadable_module(scene):
 
     class ScriptedLoadableModule:
         def __init__(self, parent):
+            super().__init__()
             self.parent = parent
 
     class ScriptedLoadableModuleLogic:
@@ -204,11 +253,15 @@ def scripted_loadable_module(scene):
         folder = ""
 
         def __init__(self, parent=None):
+            super().__init__()  # the mixins of subclasses
             self.parent = parent
-
-        def setup(self):
             self.frame = QtWidgets.QWidget()
             self.layout = PythonQt(QtWidgets.QVBoxLayout(self.frame))
+            if parent is None:
+                self.setup()
+
+        def setup(self):
+            pass
 
         def resourcePath(self, name):
             return f"{self.folder}/Resources/{name}"
@@ -219,4 +272,27 @@ def scripted_loadable_module(scene):
     for one in (ScriptedLoadableModule, ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget,
                 ScriptedLoadableModuleTest):  # fmt: skip
         setattr(module, one.__name__, one)
+    return module
+
+
+def sample_data_module():
+    """STAND-IN for Slicer's Sample Data: takes, keeps and refuses what Slicer 5.10's does."""
+    module = types.ModuleType("SampleData")
+    sources = {}
+
+    class SampleDataLogic:
+        @staticmethod
+        def sampleDataSourcesByCategory(category=None):
+            return sources.get(category, [])
+
+        @staticmethod
+        def registerCustomSampleDataSource(category="Custom", sampleName=None, uris=None, fileNames=None,
+                                           nodeNames=None, customDownloader=None, thumbnailFileName=None):  # fmt: skip
+            assert all(isinstance(text, str) for text in (uris, fileNames, nodeNames, thumbnailFileName))
+            source = types.SimpleNamespace(
+                sampleName=sampleName, customDownloader=customDownloader, thumbnailFileName=thumbnailFileName
+            )
+            sources.setdefault(category, []).append(source)
+
+    module.SampleDataLogic = SampleDataLogic
     return module
