@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hnseg.errors import HNSegError
+
+if TYPE_CHECKING:
+    from hnseg_training.config import TrainConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,72 +27,119 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hnseg-train", description="Train, resume and export segmentation networks.")
+    parser = argparse.ArgumentParser(
+        prog="hnseg-train", description="Train, validate, compare and export segmentation networks."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    found = {}
     for name, run, text in (
         ("fit", _fit, "train from the start"),
         ("resume", _resume, "go on from the last checkpoint"),
+        ("transfer", _transfer, "train from another network's weights, with layers frozen and organs changed"),
         ("validate", _validate, "score the network on unseen phantoms and held-out cases"),
+        ("cross-validate", _cross_validate, "train and score every fold of the patients"),
+        ("compare", _compare, "score several systems on the same cases and test their differences"),
         ("export", _export, "write the network as a model bundle"),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--config", type=Path, required=True, help="YAML file, see HNSegTraining/configs")
+        several = "+" if name == "compare" else None
+        command.add_argument(
+            "--config", type=Path, nargs=several, required=True, help="YAML file, see HNSegTraining/configs"
+        )
         command.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs (default: %(default)s)")
+        command.add_argument("--smoke", action="store_true", help="a few steps on small data, to see that it runs")
+        command.add_argument("--steps", type=int, help="train for this many steps instead of the configuration's")
         command.set_defaults(run=run)
-        if name in ("fit", "resume"):
-            command.add_argument("--smoke", action="store_true", help="a few steps on small data, to see that it runs")
-            command.add_argument("--steps", type=int, help="train for this many steps instead of the configuration's")
-        if name == "export":
-            command.add_argument("-o", "--output", type=Path, required=True, help="bundle folder to write")
-            command.add_argument("--scores", type=Path, help="JSON of `validate`, for the model card")
-        if name == "validate":
-            command.add_argument("--model", help="bundle to score (default: the run's last checkpoint)")
-            command.add_argument("--cases", type=int, help="at most this many cases a cohort")
-            command.add_argument("--json", type=Path, required=True, help="write the scores here")
+        found[name] = command
+    found["export"].add_argument("-o", "--output", type=Path, required=True, help="bundle folder to write")
+    found["export"].add_argument("--scores", type=Path, help="JSON of `validate`, for the model card")
+    found["validate"].add_argument("--model", help="bundle to score (default: the run's best checkpoint)")
+    found["validate"].add_argument("--cases", type=int, help="at most this many cases a cohort")
+    found["validate"].add_argument("--json", type=Path, help="write the scores here (default: the run's scores.json)")
+    found["cross-validate"].add_argument("--folds", type=int, default=5, help="number of folds (default: %(default)s)")
+    found["compare"].add_argument(
+        "-o", "--output", type=Path, help="folder for pages and tables (default: RUNS/comparison)"
+    )
     return parser
 
 
 def _fit(arguments: argparse.Namespace) -> int:
-    return _train(arguments, resume=False)
+    from hnseg_training.fit import fit
+
+    config = _config(arguments)
+    checkpoint = fit(config, arguments.runs / config.name, on_progress=_say)
+    sys.stdout.write(f"{checkpoint}\n")
+    return 0
 
 
 def _resume(arguments: argparse.Namespace) -> int:
-    return _train(arguments, resume=True)
-
-
-def _train(arguments: argparse.Namespace, *, resume: bool) -> int:
-    from hnseg_training.config import load_config, smoke, with_steps
     from hnseg_training.fit import fit
 
-    config = load_config(arguments.config)
-    config = smoke(config) if arguments.smoke else config
-    config = with_steps(config, arguments.steps) if arguments.steps else config
-    checkpoint = fit(config, arguments.runs / config.name, on_progress=_say, resume=resume)
+    config = _config(arguments)
+    checkpoint = fit(config, arguments.runs / config.name, on_progress=_say, resume=True)
+    sys.stdout.write(f"{checkpoint}\n")
+    return 0
+
+
+def _transfer(arguments: argparse.Namespace) -> int:
+    from hnseg_training.systems import transfer
+
+    checkpoint = transfer(_config(arguments), arguments.runs, smoke=arguments.smoke, on_progress=_say)
     sys.stdout.write(f"{checkpoint}\n")
     return 0
 
 
 def _validate(arguments: argparse.Namespace) -> int:
     from hnseg.models.bundle import open_bundle
-    from hnseg_training.config import load_config
     from hnseg_training.export import export
+    from hnseg_training.systems import SCORES
     from hnseg_training.validate import validate
 
-    config = load_config(arguments.config)
+    config = _config(arguments)
     run = arguments.runs / config.name
     bundle = open_bundle(arguments.model) if arguments.model else export(config, run, run / "bundle")
-    validate(bundle, config.validation, output=arguments.json, cases=arguments.cases, on_progress=_say)
+    output = arguments.json or run / SCORES
+    validate(bundle, config.validation, output=output, cases=arguments.cases, on_progress=_say)
+    return 0
+
+
+def _cross_validate(arguments: argparse.Namespace) -> int:
+    from hnseg_training.systems import cross_validate
+
+    config = _config(arguments)
+    folds = min(arguments.folds, 2) if arguments.smoke else arguments.folds
+    sys.stdout.write(cross_validate(config, arguments.runs, folds=folds, on_progress=_say))
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from hnseg_training.systems import compare
+
+    configs = [_read(path, arguments) for path in arguments.config]
+    output = arguments.output or arguments.runs / "comparison"
+    sys.stdout.write(compare(configs, arguments.runs, output, on_progress=_say))
     return 0
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from hnseg_training.config import load_config
     from hnseg_training.export import export
 
-    config = load_config(arguments.config)
+    config = _config(arguments)
     export(config, arguments.runs / config.name, arguments.output, scores=arguments.scores)
     sys.stdout.write(f"{arguments.output}\n")
     return 0
+
+
+def _config(arguments: argparse.Namespace) -> TrainConfig:
+    return _read(arguments.config, arguments)
+
+
+def _read(path: Path, arguments: argparse.Namespace) -> TrainConfig:
+    from hnseg_training.config import load_config, smoke, with_steps
+
+    config = load_config(path)
+    config = smoke(config) if arguments.smoke else config
+    return with_steps(config, arguments.steps) if arguments.steps else config
 
 
 def _say(fraction: float, text: str) -> None:

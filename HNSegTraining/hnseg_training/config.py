@@ -216,10 +216,34 @@ def with_steps(config: TrainConfig, steps: int) -> TrainConfig:
 
 
 def smoke(config: TrainConfig) -> TrainConfig:
-    """A run of a few steps on two phantoms, to see that everything works; its folder is named apart."""
+    """A run of four steps on two coarse phantoms, to see that everything works; its folder is named apart."""
+    patch, settings = config.patch, config.optimisation
+    predict = patch.predict_kji and (min(patch.predict_kji[0], 8), *_SMOKE_KJI[1:])
     return dataclasses.replace(
-        with_steps(config, 4),
+        config,
         name=f"{config.name}-smoke",
+        start_from="",
         cohorts=(CohortConfig(cases=2, seed=config.seed),),
-        patch=dataclasses.replace(config.patch, size_kji=(32, 48, 48)),
+        validation=(CohortConfig(cases=1, seed=config.seed + 900_000),),
+        preprocess=dataclasses.replace(config.preprocess, spacing_mm=(4.0, 4.0, 4.0)),
+        network=dataclasses.replace(
+            config.network, arguments={**config.network.arguments, **config.network.smoke}, compile=False
+        ),
+        patch=dataclasses.replace(
+            patch, size_kji=(min(patch.size_kji[0], _SMOKE_KJI[0]), *_SMOKE_KJI[1:]), predict_kji=predict
+        ),
+        optimisation=dataclasses.replace(
+            settings,
+            steps=4,
+            batch_size=min(settings.batch_size, 2),
+            warmup_steps=1,
+            restart_steps=min(settings.restart_steps, 2),
+            validate_every=min(settings.validate_every, 2),
+            validation_patches=2,
+            checkpoint_every=2,
+            loader_workers=0,
+        ),
     )
+
+
+_SMOKE_KJI = (32, 64, 64)

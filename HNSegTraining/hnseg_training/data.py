@@ -64,7 +64,7 @@ class PatchData(pl.LightningDataModule):  # type: ignore[misc]
             self.config,
             self._training_cases(),
             skip=self.done * settings.batch_size * world,
-            **({"process": (self.trainer.global_rank, world)} if world > 1 else {}),
+            process=(self.trainer.global_rank, world),
         )
         workers = min(settings.loader_workers, os.cpu_count() or 1)
         return TimedLoader(

@@ -10,22 +10,27 @@ import numpy as np
 
 from hnseg.image.grid import Grid
 from hnseg.models.bundle import Bundle, write_bundle
-from hnseg.models.metadata import BundleMetadata, NetworkSettings
+from hnseg.models.metadata import BACKGROUND, BundleMetadata, NetworkSettings
 from hnseg.models.networks import build_network
 from hnseg.organs import BY_NAME, ORGANS
 from hnseg.version import RESEARCH_USE
 from hnseg_training.config import TrainConfig
-from hnseg_training.fit import CHECKPOINT, averaged_weights
+from hnseg_training.module import channels
+from hnseg_training.weights import averaged_weights, best_checkpoint
 
 LICENCE_NAME = "Apache-2.0"
 
 
 def export(config: TrainConfig, run: Path, output: Path, *, scores: Path | None = None) -> Bundle:
-    """Write the averaged weights of the last checkpoint as a bundle; ``scores`` (of ``validate``) fill the card."""
+    """Write the averaged weights of the best checkpoint as a bundle; ``scores`` (of ``validate``) fill the card.
+
+    Without a validation loss in training the last checkpoint is the best one known.
+    """
     measured = json.loads(scores.read_text()) if scores else {}
     arguments = dict(config.network.arguments)
     network = build_network(config.network.name, **arguments, **channels(config))
-    network.load_state_dict(averaged_weights(run / "checkpoints" / CHECKPOINT))
+    network.load_state_dict(averaged_weights(best_checkpoint(run)))
+    organs = tuple(organ.name for organ in config.classes)
     metadata = BundleMetadata(
         name=config.name,
         title=config.title or config.name,
@@ -34,8 +39,9 @@ def export(config: TrainConfig, run: Path, output: Path, *, scores: Path | None 
         training_data=training_data(config),
         network=NetworkSettings(config.network.name, {**arguments, **channels(config)}),
         preprocess=config.preprocess,
-        patch_kji=config.patch.size_kji,
-        trained_organs=tuple(BY_NAME),
+        patch_kji=config.patch.predict_kji or config.patch.size_kji,
+        labels=(BACKGROUND, *organs),
+        trained_organs=organs,
         organ_centres_mm=organ_centres(),
     )
     return write_bundle(
@@ -45,11 +51,6 @@ def export(config: TrainConfig, run: Path, output: Path, *, scores: Path | None 
         card=model_card(config, metadata, measured),
         licence_text=_licence(),
     )
-
-
-def channels(config: TrainConfig) -> dict[str, int]:
-    """The network's in and out channels, which follow from the preprocessing and the organ table."""
-    return {"in_channels": len(config.preprocess.channels), "out_channels": len(BY_NAME) + 1}
 
 
 def organ_centres() -> dict[str, tuple[float, float, float]]:

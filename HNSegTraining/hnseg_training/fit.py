@@ -67,7 +67,7 @@ def _trainer(config: TrainConfig, folder: Path) -> pl.Trainer:
         precision=_precision(config),
         gradient_clip_val=settings.gradient_clip,
         logger=[CSVLogger(folder, name="log", flush_logs_every_n_steps=20), TensorBoardLogger(folder, name="board")],
-        log_every_n_steps=10,
+        log_every_n_steps=max(1, min(10, settings.steps // 100)),
         val_check_interval=settings.validate_every or None,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,

@@ -27,8 +27,6 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
     values can be compared.
     """
 
-    overlaps: Tensor
-
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.config = config
@@ -37,7 +35,6 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         weights = _class_weights(config)
         self.objective = Objective(config.loss, weights.clone(), planar=planar)
         self.yardstick = Objective(config.loss, weights, planar=planar)
-        self.register_buffer("overlaps", torch.zeros(2, len(weights)), persistent=False)
 
     def training_step(self, batch: Patch, batch_index: int) -> Tensor:
         """Loss of one batch; logged with its terms."""
@@ -54,6 +51,10 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         self.log_dict({"loss": loss, **terms}, prog_bar=True, sync_dist=True)
         return loss
 
+    def on_validation_epoch_start(self) -> None:
+        """Sums of this validation; no buffer, since averaged weights and buffers take turns with the current ones."""
+        self.overlaps = torch.zeros(2, len(self.yardstick.class_weights), device=self.device)
+
     def validation_step(self, batch: Patch, batch_index: int) -> None:
         """Loss of one unseen batch, and what its soft DSC needs."""
         labels, merge = self._classes(batch)
@@ -65,7 +66,6 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
     def on_validation_epoch_end(self) -> None:
         """Soft DSC over all validation patches: its mean is logged, and weighs the organs if that is asked for."""
         overlap, size = self.trainer.strategy.reduce(self.overlaps, reduce_op="sum")
-        self.overlaps.zero_()
         dice = torch.where(size > 0, overlap / size, torch.nan)
         dice[0] = torch.nan
         if not dice.isnan().all():

@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from hnseg_training.artefacts import apply_bias, apply_streaks, draw_streaks
 from hnseg_training.augmentation import (
     apply_intensity,
     apply_modality_loss,
     draw_affine,
+    draw_elastic,
     draw_intensity,
     draw_modality_loss,
+    mirror,
     sample_affine,
 )
 from hnseg_training.cases import PreparedCase, open_case
@@ -33,35 +36,52 @@ class Patch(TypedDict):
 
 
 class PatchDataset(IterableDataset[Patch]):
-    """An endless stream of augmented patches. The n-th patch depends on seed, worker and n alone."""
+    """An endless stream of augmented patches, from number ``skip`` on. The n-th patch depends on seed and n alone.
 
-    def __init__(self, config: TrainConfig, cohorts: list[list[Path]], *, skip: int = 0) -> None:
+    ``process`` (r, of n): process r draws every n-th number, so that n processes together draw what one would.
+    """
+
+    def __init__(
+        self, config: TrainConfig, cohorts: list[list[Path]], *, skip: int = 0, process: tuple[int, int] = (0, 1)
+    ) -> None:
         shares = np.array([cohort.share for cohort in config.cohorts])
         self.config = config
         self.cohorts = cohorts
         self.shares = shares / shares.sum()
         self.skip = skip
+        self.process = process
+        self.spacing_kji = np.asarray(config.preprocess.spacing_mm[::-1])
         self._open = lru_cache(maxsize=None)(open_case)
 
     def __iter__(self) -> Iterator[Patch]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        number = self.skip + worker
+        rank, processes = self.process
+        number = self.skip + rank + processes * worker
         while True:
             yield self.draw(np.random.default_rng([self.config.seed, number]))
-            number += workers
+            number += processes * workers
 
     def draw(self, rng: np.random.Generator) -> Patch:
         """One patch."""
         folders = self.cohorts[int(rng.choice(len(self.cohorts), p=self.shares))]
         case = self._open(folders[int(rng.integers(len(folders)))])
         centre = draw_centre(rng, case, self.config)
-        image, labels = cut(case, centre, draw_affine(rng, self.config.augmentation), self.config.patch.size_kji)
-        return Patch(image=self._augmented(rng, image), labels=labels, merge=torch.from_numpy(case.merge))
+        settings, size = self.config.augmentation, self.config.patch.size_kji
+        matrix = draw_affine(rng, settings, self.spacing_kji)
+        image, labels = cut(case, centre, matrix, size, draw_elastic(rng, settings, size, self.spacing_kji))
+        merge = torch.from_numpy(case.merge)
+        if settings.mirror_probability and rng.random() < settings.mirror_probability:
+            image, labels, merge = mirror(image, labels, merge)
+        return Patch(image=self._augmented(rng, image), labels=labels, merge=merge)
 
     def _augmented(self, rng: np.random.Generator, image: Tensor) -> Tensor:
         config, ct_channels = self.config, len(self.config.preprocess.ct_windows_hu)
         size = config.patch.size_kji
+        streaks = draw_streaks(rng, config.augmentation, size)
+        if streaks is not None:
+            image = apply_streaks(image, streaks, config.preprocess.ct_windows_hu)
+        image = apply_bias(image, rng, config.augmentation)
         loss = draw_modality_loss(rng, config.augmentation, size, min(config.preprocess.spacing_mm))
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         image = apply_modality_loss(image, loss, ct_channels=ct_channels)
@@ -70,8 +90,9 @@ class PatchDataset(IterableDataset[Patch]):
 
 
 def draw_centre(rng: np.random.Generator, case: PreparedCase, config: TrainConfig) -> np.ndarray:
-    """A centre (kji) on an organ drawn uniformly among the case's, or in the body, with jitter."""
-    organs = [label for label in case.points if label]
+    """A centre (kji) on one of the case's organs that are trained, drawn uniformly, or in the body, with jitter."""
+    trained = {organ.label for organ in config.classes}
+    organs = [label for label in case.points if label in trained]
     label = organs[int(rng.integers(len(organs)))] if organs and rng.random() < config.patch.organ_share else 0
     points = case.points[label]
     jitter = rng.uniform(-0.5, 0.5, 3) * config.patch.jitter * np.asarray(config.patch.size_kji)
@@ -79,17 +100,29 @@ def draw_centre(rng: np.random.Generator, case: PreparedCase, config: TrainConfi
 
 
 def cut(
-    case: PreparedCase, centre_kji: np.ndarray, matrix: np.ndarray | None, size_kji: tuple[int, int, int]
+    case: PreparedCase,
+    centre_kji: np.ndarray,
+    matrix: np.ndarray | None,
+    size_kji: tuple[int, int, int],
+    displacement: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The patch around ``centre_kji``; beyond the image CT is air (−1), MR and labels are 0."""
-    reach = np.asarray(size_kji) / 2 if matrix is None else np.abs(matrix) @ (np.asarray(size_kji) / 2) + 1
+    """The patch around ``centre_kji``, turned and bent; beyond the image CT is air (−1), MR and labels are 0."""
+    if matrix is None and displacement is None:
+        low = np.floor(centre_kji - np.asarray(size_kji) / 2).astype(int)
+        return _block(case, low, low + size_kji)
+    matrix = np.eye(3) if matrix is None else matrix
+    moved = 0.0 if displacement is None else displacement.abs().amax(dim=(1, 2, 3)).numpy()
+    reach = np.abs(matrix) @ (np.asarray(size_kji) / 2) + 1 + moved
     low = np.floor(centre_kji - reach).astype(int)
-    high = low + (size_kji if matrix is None else np.ceil(2 * reach).astype(int) + 1)
-    image, labels = _block(case, low, high)
-    if matrix is None:
-        return image, labels
+    image, labels = _block(case, low, low + np.ceil(2 * reach).astype(int) + 1)
     return sample_affine(
-        image, labels, centre_kji=centre_kji - low, matrix=matrix, size_kji=size_kji, fill=image_fill(case)
+        image,
+        labels,
+        centre_kji=centre_kji - low,
+        matrix=matrix,
+        size_kji=size_kji,
+        fill=image_fill(case),
+        displacement=displacement,
     )
 
 

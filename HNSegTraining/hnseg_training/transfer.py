@@ -12,14 +12,12 @@ from hnseg.errors import ConfigError
 def start(network: nn.Module, weights: Mapping[str, Tensor], *, partly: bool) -> tuple[str, ...]:
     """Load the weights that fit by name and shape; returns the names of those that start anew.
 
-    Names that ``weights`` lacks because a bundle keeps a tensor with two names once are not anew. ``ConfigError`` if
-    some do not fit and ``partly`` is False, or if less than half do.
+    ``ConfigError`` if some do not fit and ``partly`` is False, or if less than half do.
     """
     own = network.state_dict()
     fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
     network.load_state_dict(fitting, strict=False)
-    loaded = {own[name].data_ptr() for name in fitting if own[name].numel()}
-    fresh = tuple(name for name, tensor in own.items() if tensor.data_ptr() not in loaded)
+    fresh = tuple(name for name in own if name not in fitting)
     if fresh and not partly:
         raise ConfigError(f"The weights to start from lack {fresh[0]}; use `transfer` if the networks are to differ.")
     if len(fresh) > len(own) / 2:

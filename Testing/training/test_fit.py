@@ -4,13 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 
 from hnseg.errors import ConfigError, InputError
-from hnseg.image.files import write_volume
-from hnseg.image.grid import Grid
-from hnseg.image.volume import Volume
 from hnseg.organs import find_organ
 from hnseg.preprocessing import PreprocessSettings
 from hnseg_training.config import (
@@ -29,31 +25,11 @@ from hnseg_training.weights import starting_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own advice on workers and devices
 
-GRID = Grid((30, 34, 20), (4.0, 4.0, 5.0), (-60.0, -66.0, -40.0))
-
-
-def write_patient(folder, *, organs=("Brainstem", "Parotid_L"), mr=True):
-    """A soft block of tissue with two denser organs, in HaN-Seg's layout."""
-    folder.mkdir(parents=True)
-    ct = np.full(GRID.shape_kji, -1000, np.int16)
-    ct[2:18, 5:29, 4:26] = 30
-    masks = {name: np.zeros(GRID.shape_kji, np.uint8) for name in organs}
-    for n, mask in enumerate(masks.values()):
-        mask[6:12, 10:18, 6 + 9 * n : 13 + 9 * n] = 1
-        ct[mask > 0] = 120 + 60 * n
-    write_volume(Volume(ct, GRID), folder / f"{folder.name}_IMG_CT.nrrd")
-    for name, mask in masks.items():
-        write_volume(Volume(mask, GRID), folder / f"{folder.name}_OAR_{name}.seg.nrrd")
-    if mr:
-        write_volume(Volume(ct + 1100, GRID), folder / f"{folder.name}_IMG_MR_T1.nrrd")
-        sitk.WriteTransform(sitk.Euler3DTransform(), str(folder / f"{folder.name}_TRUTH_CT_TO_MR.tfm"))
-    return folder
-
 
 @pytest.fixture
-def config(tmp_path):
+def config(tmp_path, write_patient):
     cohort = tmp_path / "cohort"
-    write_patient(cohort / "case_01")
+    write_patient(cohort / "case_01", organs=("Brainstem", "Parotid_L"))
     write_patient(cohort / "case_02", mr=False, organs=("Brainstem",))
     return TrainConfig(
         name="tiny",

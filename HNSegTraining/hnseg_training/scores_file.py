@@ -1,0 +1,65 @@
+"""Scores of many cases as a file: means for a model card, every case for comparisons."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hnseg.errors import UnreadableFile
+from hnseg.evaluation.cohort import Cohort
+from hnseg.evaluation.scores import NAN, OrganScores, Scores
+from hnseg.image.files import atomic_write
+from hnseg.plain import to_plain
+
+_CARD = {"DSC": "dsc", "HD95 mm": "hd95_mm"}
+
+
+def write_scores(path: Path, cohorts: Mapping[str, Cohort], *, model: str, version: str, failed: Sequence[str]) -> None:
+    """Write the cohorts by title ("phantom, CT + MR"); ``failed`` names the cases that the engine refused."""
+    tables = {
+        f"{title}: {word}": {organ: cohort.mean(organ)[metric] for organ in cohort.organs}
+        | {"mean": cohort.mean()[metric]}
+        for title, cohort in cohorts.items()
+        for word, metric in _CARD.items()
+    }
+    about = {"model": model, "version": version, "failed": list(failed)}
+    counts = {title: len(cohorts[title.rpartition(":")[0]].cases) for title in tables}
+    cases = {title: {name: to_plain(scores) for name, scores in cohort.cases} for title, cohort in cohorts.items()}
+    document = {"about": {**about, "cases": counts}, "tables": tables, "cases": cases}
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(_finite(document), indent=1))
+
+
+def read_scores(path: Path, *, system: str) -> dict[str, Cohort]:
+    """What ``write_scores`` wrote, by title, under the name of a system. ``UnreadableFile`` if it is something else."""
+    try:
+        cases = json.loads(path.read_text())["cases"]
+        return {
+            title: Cohort(system, tuple((name, _scores(plain)) for name, plain in scored.items()))
+            for title, scored in cases.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableFile(f"{path} holds no scores of `hnseg-train validate` ({error}); make them anew.") from error
+
+
+def _scores(plain: Mapping[str, Any]) -> Scores:
+    rows = [OrganScores(**{name: _number(value) for name, value in row.items()}) for row in plain["organs"]]
+    return Scores(tuple(rows), plain["tolerance_mm"], plain["diagonal_mm"], tuple(plain["warnings"]))
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_number(item) for item in value)
+    return NAN if value is None else value
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no nan: null stands for it."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

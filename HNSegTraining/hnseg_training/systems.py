@@ -1,0 +1,85 @@
+"""What the commands do with whole systems: train, export, validate; in folds; against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hnseg.errors import ConfigError
+from hnseg.evaluation.cohort import Cohort
+from hnseg.models.bundle import open_bundle
+from hnseg_training.comparison import compare_systems
+from hnseg_training.config import TrainConfig
+from hnseg_training.export import export
+from hnseg_training.fit import fit
+from hnseg_training.scores_file import read_scores, write_scores
+from hnseg_training.validate import validate
+from hnseg_training.weights import CHECKPOINT
+
+Progress = Callable[[float, str], None]
+SCORES = "scores.json"
+
+
+def scored(config: TrainConfig, runs: Path, *, on_progress: Progress) -> dict[str, Cohort]:
+    """The scores of a system by title; what is missing of its training and validation is done first."""
+    run = runs / config.name
+    if not (run / "checkpoints" / CHECKPOINT).exists():
+        fit(config, run, on_progress=on_progress, transfer=bool(config.start_from))
+    if not (run / SCORES).exists():
+        export(config, run, run / "bundle")
+        validate(open_bundle(run / "bundle"), config.validation, output=run / SCORES, on_progress=on_progress)
+    return read_scores(run / SCORES, system=config.name)
+
+
+def compare(configs: Sequence[TrainConfig], runs: Path, output: Path, *, on_progress: Progress) -> str:
+    """Bring every system to scores and compare them with the first; returns Markdown tables."""
+    return compare_systems([scored(config, runs, on_progress=on_progress) for config in configs], output)
+
+
+def folds_of(config: TrainConfig, folds: int) -> list[TrainConfig]:
+    """The same system for every fold: it is trained without that fold's patients and validated on them alone."""
+    if folds < 2:
+        raise ConfigError(f"Cross-validation needs at least 2 folds, got {folds}; 5 are usual.")
+    return [
+        replace(
+            config,
+            name=f"{config.name}-fold{fold}",
+            cohorts=tuple(replace(cohort, fold=(fold, folds), part="training") for cohort in config.cohorts),
+            validation=tuple(replace(cohort, fold=(fold, folds), part="held-out") for cohort in config.cohorts),
+        )
+        for fold in range(folds)
+    ]
+
+
+def cross_validate(config: TrainConfig, runs: Path, *, folds: int, on_progress: Progress) -> str:
+    """Train and validate each fold, pool their cases; writes scores and a page, returns Markdown tables."""
+    output = runs / f"{config.name}-cross-validation"
+    parts = [scored(fold, runs, on_progress=on_progress) for fold in folds_of(config, folds)]
+    pooled = pool(config.name, parts)
+    output.mkdir(parents=True, exist_ok=True)
+    write_scores(output / SCORES, pooled, model=config.name, version=config.version, failed=[])
+    return compare_systems([pooled], output)
+
+
+def pool(system: str, parts: Sequence[Mapping[str, Cohort]]) -> dict[str, Cohort]:
+    """The folds' cases together, by title."""
+    titles = dict.fromkeys(title for part in parts for title in part)
+    return {
+        title: Cohort(system, tuple(case for part in parts if title in part for case in part[title].cases))
+        for title in titles
+    }
+
+
+def transfer(config: TrainConfig, runs: Path, *, smoke: bool = False, on_progress: Progress) -> Path:
+    """Train from ``start_from``'s weights, whose layers for other organs start anew; returns the last checkpoint.
+
+    A smoke run first trains what it starts from: the same network for all organs.
+    """
+    if smoke:
+        source = replace(config, name=f"{config.name}-source", organs=(), freeze=0.0)
+        fit(source, runs / source.name, on_progress=on_progress)
+        config = replace(config, start_from=str(runs / source.name))
+    if not config.start_from:
+        raise ConfigError(f"{config.name} names nothing to start from; set start_from to a run or a bundle.")
+    return fit(config, runs / config.name, on_progress=on_progress, transfer=True)

@@ -1,0 +1,139 @@
+"""Scores as files, systems against each other, folds."""
+
+import json
+
+import pytest
+
+from hnseg.errors import ConfigError, InputError, UnreadableFile
+from hnseg.evaluation.cohort import Cohort
+from hnseg.evaluation.scores import OrganScores, Scores
+from hnseg_training import systems
+from hnseg_training.cli import main
+from hnseg_training.comparison import compare_systems
+from hnseg_training.config import CohortConfig, TrainConfig
+from hnseg_training.scores_file import read_scores, write_scores
+from hnseg_training.sources import case_loaders
+from hnseg_training.systems import cross_validate, folds_of, pool
+
+TITLE = "phantom, CT"
+
+
+def row(organ, dsc, *, missed=False):
+    nan = float("nan")
+    return OrganScores(
+        organ,
+        reference_ml=10.0,
+        prediction_ml=0.0 if missed else 9.0,
+        false_positive_ml=1.0,
+        dsc=0.0 if missed else dsc,
+        surface_dsc=0.0 if missed else dsc,
+        hd95_mm=nan if missed else 30 * (1 - dsc),
+        centroid_shift_lps_mm=(nan, nan, nan) if missed else (0.5, -1.0, 2.0),
+    )
+
+
+def cohort(system, values, *, miss=(), start=0):
+    cases = [
+        (
+            f"case {n}",
+            Scores((row("Brainstem", dsc), row("Pituitary", dsc - 0.2, missed=n in miss)), 2.0, 400.0, ("w",)),
+        )
+        for n, dsc in enumerate(values, start)
+    ]
+    return Cohort(system, tuple(cases))
+
+
+BETTER, WORSE = [0.8, 0.82, 0.84, 0.86, 0.9, 0.91], [0.7, 0.71, 0.75, 0.74, 0.8, 0.83]
+
+
+def test_scores_survive_the_file(tmp_path):
+    before = {TITLE: cohort("ours", BETTER, miss=(2,))}
+    write_scores(tmp_path / "scores.json", before, model="ours", version="1", failed=["case 9: no body"])
+    text = (tmp_path / "scores.json").read_text()
+    assert "NaN" not in text
+    after = read_scores(tmp_path / "scores.json", system="ours")
+    assert repr(after) == repr(before)
+    document = json.loads(text)
+    assert document["about"]["cases"][f"{TITLE}: DSC"] == 6
+    assert document["tables"][f"{TITLE}: DSC"]["Brainstem"] == pytest.approx(sum(BETTER) / 6)
+
+
+def test_another_file_is_refused(tmp_path):
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(UnreadableFile, match="holds no scores"):
+        read_scores(tmp_path / "x.json", system="x")
+
+
+def test_a_better_system_is_first_and_its_difference_is_tested(tmp_path):
+    first, second = cohort("plain", WORSE), cohort("residual", BETTER)
+    text = compare_systems([{TITLE: first}, {TITLE: second}], tmp_path)
+    plain, residual = ([cell.strip() for cell in line.split("|")] for line in text.splitlines() if "| 6 |" in line)
+    assert residual[8] == "+0.100"
+    assert float(residual[9]) == pytest.approx(2 / 2**6, rel=1e-2), "six differences of one sign: 2 / 2⁶"
+    assert (plain[10], residual[10]) == ("2", "1")
+    low, high = (float(value) for value in residual[4].split(" … "))
+    assert low < sum(BETTER) / 6 - 0.1 < high, "the mean over both organs"
+    page = (tmp_path / "phantom-ct.html").read_text()
+    assert page.count("data:image/svg") >= 2
+    assert json.loads((tmp_path / "phantom-ct.json").read_text())["ranking"][0]["system"] == "residual"
+
+
+def test_systems_that_share_no_cohort_are_refused(tmp_path):
+    with pytest.raises(InputError, match="different cohorts"):
+        compare_systems([{"a": cohort("x", BETTER)}, {"b": cohort("y", BETTER)}], tmp_path)
+
+
+def test_no_patient_is_trained_and_validated_in_the_same_fold():
+    config = TrainConfig(name="x", cohorts=(CohortConfig(source="phantom", cases=5, seed=1),))
+    held_out = []
+    for fold in folds_of(config, 3):
+        trained, unseen = (set(case_loaders(part[0])) for part in (fold.cohorts, fold.validation))
+        assert not trained & unseen
+        assert len(trained | unseen) == 5
+        held_out += sorted(unseen)
+    assert sorted(held_out) == [f"{seed:06d}" for seed in range(1, 6)], "each patient is unseen once"
+
+
+def test_one_fold_is_refused():
+    with pytest.raises(ConfigError, match="at least 2 folds, got 1"):
+        folds_of(TrainConfig(name="x"), 1)
+
+
+def test_folds_are_pooled_case_by_case(tmp_path, monkeypatch):
+    parts = iter([{TITLE: cohort("x-fold0", BETTER[:3])}, {TITLE: cohort("x-fold1", BETTER[3:], start=3)}])
+    monkeypatch.setattr(systems, "scored", lambda config, runs, on_progress: next(parts))
+    text = cross_validate(TrainConfig(name="x"), tmp_path, folds=2, on_progress=lambda _fraction, _text: None)
+    assert "| x | 6 |" in text
+    assert len(read_scores(tmp_path / "x-cross-validation" / "scores.json", system="x")[TITLE].cases) == 6
+
+
+def test_pooling_keeps_titles_apart():
+    pooled = pool("x", [{"a": cohort("x", BETTER[:2])}, {"a": cohort("x", BETTER[2:3]), "b": cohort("x", WORSE)}])
+    assert {title: len(found.cases) for title, found in pooled.items()} == {"a": 3, "b": 6}
+
+
+def test_trained_and_validated_systems_are_only_read(tmp_path, capsys):
+    for name, values in (("one", WORSE), ("two", BETTER)):
+        (tmp_path / f"{name}.yaml").write_text(f"name: {name}\n")
+        run = tmp_path / "runs" / name
+        (run / "checkpoints").mkdir(parents=True)
+        (run / "checkpoints" / "last.ckpt").write_bytes(b"")
+        write_scores(run / "scores.json", {TITLE: cohort(name, values)}, model=name, version="1", failed=[])
+    configs = [str(tmp_path / "one.yaml"), str(tmp_path / "two.yaml")]
+    assert main(["compare", "--config", *configs, "--runs", str(tmp_path / "runs")]) == 0
+    assert "| two | 6 |" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "comparison" / "phantom-ct.html").exists()
+
+
+@pytest.mark.parametrize("command", ["fit", "resume", "transfer", "validate", "cross-validate", "compare", "export"])
+def test_every_command_takes_a_configuration_and_refuses_an_unknown_key(command, tmp_path, capsys):
+    (tmp_path / "x.yaml").write_text("name: x\npatch: {size: [1, 2, 3]}\n")
+    extra = ["-o", str(tmp_path / "out")] if command == "export" else []
+    assert main([command, "--config", str(tmp_path / "x.yaml"), "--smoke", *extra]) == 1
+    assert "has no setting 'size'; did you mean 'size_kji'?" in capsys.readouterr().err
+
+
+def test_transfer_without_a_start_says_so(tmp_path, capsys):
+    (tmp_path / "x.yaml").write_text("name: x\n")
+    assert main(["transfer", "--config", str(tmp_path / "x.yaml"), "--runs", str(tmp_path)]) == 1
+    assert "names nothing to start from" in capsys.readouterr().err

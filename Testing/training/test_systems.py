@@ -1,0 +1,102 @@
+"""Every shipped system, narrow and for two steps: it trains, and its bundle segments through the one predictor."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from hnseg.image.files import read_volume
+from hnseg.inference.segment import segment
+from hnseg.models.networks import build_network
+from hnseg.organs import find_organ
+from hnseg_training.cases import prepare
+from hnseg_training.config import load_config, smoke, with_steps
+from hnseg_training.export import export
+from hnseg_training.fit import averaged_weights, fit
+from hnseg_training.module import channels
+from hnseg_training.patches import PatchDataset
+from hnseg_training.systems import transfer
+
+CONFIGS = sorted((Path(__file__).parents[2] / "HNSegTraining" / "configs").glob("*.yaml"))
+each = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own advice on workers and devices
+
+
+def silent(_fraction, _text):
+    pass
+
+
+def tiny(path, cohort):
+    """The smoke run of a configuration on the tiny cohort, for two steps on patches of 32³ or a few slices."""
+    config = with_steps(smoke(load_config(path)), 2)
+    arguments = dict(config.network.arguments)
+    if "patch_kji" in arguments:
+        arguments["patch_kji"] = [32, 32, 32]
+    return dataclasses.replace(
+        config,
+        cohorts=(cohort,),
+        validation=(cohort,),
+        preprocess=dataclasses.replace(config.preprocess, spacing_mm=(4.0, 4.0, 5.0)),
+        network=dataclasses.replace(config.network, arguments=arguments),
+        patch=dataclasses.replace(
+            config.patch,
+            size_kji=(config.patch.size_kji[0], 32, 32),
+            predict_kji=config.patch.predict_kji and (8, 32, 32),
+        ),
+    )
+
+
+@each
+def test_the_real_network_takes_the_patches_of_training_and_prediction(path):
+    config = load_config(path)
+    with torch.device("meta"):
+        network = build_network(config.network.name, **channels(config), **config.network.arguments)
+    for patch in (config.patch.size_kji, config.patch.predict_kji or config.patch.size_kji):
+        assert all(n % d == 0 for n, d in zip(patch, network.divisor, strict=True))
+        assert network.eval()(torch.zeros(1, channels(config)["in_channels"], *patch, device="meta")).shape[2:] == patch
+
+
+@each
+def test_every_system_trains_and_its_bundle_segments(path, tiny_cohort, tmp_path):
+    config = tiny(path, tiny_cohort)
+    fit(config, tmp_path / "run", on_progress=silent)
+    bundle = export(config, tmp_path / "run", tmp_path / config.name)
+    ct = read_volume(Path(tiny_cohort.path) / "case_01" / "case_01_IMG_CT.nrrd")
+    result = segment(ct, bundle=bundle)
+    assert result.labels.grid.is_close(ct.grid)
+    assert {finding.organ for finding in result.organs if finding.ml} <= set(bundle.metadata.organs)
+    with next((tmp_path / "run" / "log").rglob("metrics.csv")).open() as file:
+        logged = {name for row in csv.DictReader(file) for name, value in row.items() if value}
+    assert not config.optimisation.validate_every or {"val_loss", "val_dsc"} <= logged
+    assert (tmp_path / "run" / "organ_patches.csv").exists()
+    assert (tmp_path / "run" / "curves.svg").exists()
+
+
+@each
+def test_left_stays_left_in_every_system_s_patches(path, tiny_cohort, tmp_path):
+    config = tiny(path, tiny_cohort)
+    patches = PatchDataset(config, prepare(config, tmp_path, on_progress=silent))
+    left, right = (find_organ(name).label for name in ("Parotid_L", "Parotid_R"))
+    both = 0
+    for patch, _ in zip(patches, range(12), strict=False):
+        columns = [(patch["labels"] == label).nonzero()[:, 2].float() for label in (left, right)]
+        if all(len(column) for column in columns):
+            both += 1
+            assert columns[0].mean() > columns[1].mean()
+    assert both
+
+
+def test_transfer_to_other_organs_keeps_the_first_half_of_the_layers(tiny_cohort, tmp_path):
+    config = tiny(next(path for path in CONFIGS if path.stem == "res3dunet-transfer"), tiny_cohort)
+    checkpoint = transfer(config, tmp_path, smoke=True, on_progress=silent)
+    source = tmp_path / f"{config.name}-source" / "checkpoints" / "last.ckpt"
+    before, after = averaged_weights(source), averaged_weights(checkpoint)
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    changed = set(before) - same
+    assert len(same) > 5
+    assert len(changed) > 5
+    first, last = next(iter(before)), list(before)[-1]
+    assert first in same
+    assert after[last].shape[0] == 4, "background and three organs"
