@@ -24,7 +24,7 @@ from hnseg.cli.console import say_error, set_verbosity
 from hnseg.errors import Cancelled, HNSegError
 from hnseg.version import RESEARCH_USE, __version__
 
-COMMANDS = ("segment", "register", "evaluate", "phantom", "rtstruct", "seg", "dvh", "models", "demo")
+COMMANDS = ("segment", "register", "curate", "evaluate", "phantom", "rtstruct", "seg", "dvh", "models", "demo")
 """Each is a module of ``hnseg.cli`` with ``add_parser(subparsers)`` and ``run(args) -> int``; both import lazily."""
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -65,6 +65,8 @@ class Parser(argparse.ArgumentParser):
 
     def _refuse_unknown(self, words: Sequence[str]) -> None:
         known = self._option_string_actions
+        if "" in words:
+            self.error("an argument is empty, as of a variable that was not set; give a value.")
         for word in words:
             if word == "--" or (self._subparsers is not None and not word.startswith("-")):
                 return

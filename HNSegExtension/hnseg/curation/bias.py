@@ -9,21 +9,21 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from hnseg.curation.intensity import tissue_threshold
 from hnseg.errors import ConfigError
 from hnseg.image.grid import Grid
 from hnseg.image.itk import from_sitk, to_sitk
 from hnseg.image.resample import resample
 from hnseg.image.volume import Volume
-from hnseg.preprocessing import tissue_threshold
 
 
 @dataclass(frozen=True, slots=True)
 class N4Settings:
     """N4 (Tustison et al. 2010) on voxels of about ``working_mm``, ``levels`` times ``iterations``."""
 
-    working_mm: float = 4.0
+    working_mm: float = 8.0
     levels: int = 3
-    iterations: int = 40
+    iterations: int = 25
     tolerance: float = 1e-3
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hnseg.errors import ConfigError, UnsupportedImage
-from hnseg.preprocessing import scale_window, tissue_threshold
+from hnseg.preprocessing import scale_window
 
 Values = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -39,6 +39,11 @@ def within(scale: Scale, values: Values, valid: NDArray[np.bool_], *, invert: bo
     """``scale`` where ``valid``, 0 elsewhere: what the scanner did not see is masked, never normalised."""
     scaled = scale.invert(values) if invert else scale.apply(values)
     return np.where(valid, scaled, np.float32(0))
+
+
+def tissue_threshold(values: Values) -> float:
+    """A tenth of an MR's 99th percentile: above it is tissue, without air and cortical bone, as in preprocessing."""
+    return 0.1 * float(np.percentile(values, 99))
 
 
 def tissue(values: Values) -> Values:

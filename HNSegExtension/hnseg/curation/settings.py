@@ -1,0 +1,35 @@
+"""What a curation does: chosen once for a cohort, checked when made, kept in its manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hnseg.curation.bias import N4Settings
+from hnseg.curation.masks import PartialMasks
+from hnseg.curation.shape import ShapeSettings
+from hnseg.errors import ConfigError
+
+MrScaling = Literal["scanner", "z-score", "percentiles", "match-ct", "nyul"]
+"""The grey values of the MR that is written; ``nyul`` is fitted on the cohort and reaches the exports alone."""
+Alignment = Literal["rigid", "none"]
+"""The engine that finds the MR in the CT; none: the two share one frame already."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurationSettings:
+    """``n4`` None leaves the coil's shading in. ``seed`` draws the splits; ``test_share`` and ``folds`` size them."""
+
+    partial: PartialMasks = "ignore"
+    registration: Alignment = "rigid"
+    n4: N4Settings | None = field(default_factory=N4Settings)
+    mr_scale: MrScaling = "scanner"
+    shape: ShapeSettings = field(default_factory=ShapeSettings)
+    test_share: float = 0.2
+    folds: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.test_share < 1 and self.folds >= 2):
+            got = f"{self.test_share} and {self.folds}"
+            raise ConfigError(f"Splits need a test share from 0 to below 1 and at least 2 folds, got {got}.")

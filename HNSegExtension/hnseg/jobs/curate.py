@@ -1,0 +1,261 @@
+"""A whole data set: cases found, curated one by one or in parallel, and finished into something to train on.
+
+Every case appears whole, by one rename, or not at all; so the same command goes on where an earlier one was stopped,
+whatever stopped it, and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from hnseg.curation.alignment import Overruled
+from hnseg.curation.case import curate_case, write_case
+from hnseg.curation.cohort import MANIFEST, finish_cohort
+from hnseg.curation.layouts import Found, find_cases
+from hnseg.curation.record import RECORD, read_case, write_json
+from hnseg.curation.settings import CurationSettings
+from hnseg.curation.sources import CaseSource
+from hnseg.errors import Cancelled, ConfigError, HNSegError, InputError, OutputError
+from hnseg.jobs.fan_out import FanOut
+from hnseg.plain import from_plain, nearest, to_plain
+from hnseg.version import __version__
+
+OnProgress = Callable[[float, str], None]
+CASES, CLAIM = "cases", "curation.json"
+
+
+@dataclass(frozen=True, slots=True)
+class CurateOutcome:
+    """Where the results are, and how many cases ended how."""
+
+    manifest: str
+    report: str
+    good: tuple[str, ...]
+    doubtful: tuple[str, ...]
+    failed: dict[str, str]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
+
+
+@dataclass(frozen=True, slots=True)
+class CurateRequest:
+    """Curate every case below ``input`` into ``output``. Paths are text, so that the request is plain JSON.
+
+    ``accept_mr`` and ``reject_mr`` are a person's word against the registration check, by case; such a case is done
+    again. Raises ``ConfigError`` when made.
+    """
+
+    input: str
+    output: str
+    settings: CurationSettings = field(default_factory=CurationSettings)
+    workers: int = 1
+    scheduler: str | None = None
+    accept_mr: tuple[str, ...] = ()
+    reject_mr: tuple[str, ...] = ()
+
+    job: ClassVar[str] = "curate"
+
+    def __post_init__(self) -> None:
+        FanOut(self.workers, self.scheduler)
+        source, target = Path(self.input).absolute(), Path(self.output).absolute()
+        if source == target or source in target.parents or target in source.parents:
+            raise ConfigError(
+                f"Input and output lie in one another ({source}, {target}); give a folder beside the input."
+            )
+        if both := set(self.accept_mr) & set(self.reject_mr):
+            raise ConfigError(f"The MR of {', '.join(sorted(both))} is both accepted and rejected; choose one.")
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """The folder that will be written."""
+        return (Path(self.output),)
+
+    def overruled(self, case: str) -> Overruled | None:
+        """What a person said of the case's registration."""
+        return "accepted" if case in self.accept_mr else "rejected" if case in self.reject_mr else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """From plain values; ``ConfigError`` names an unknown key and the nearest known one."""
+        return from_plain(cls, data, where="The request")
+
+    def outcome_from_json(self, data: Any) -> CurateOutcome:
+        """The worker's answer to this request."""
+        return from_plain(CurateOutcome, data, where="The outcome")
+
+
+def run_curate(request: CurateRequest, on_progress: OnProgress = lambda fraction, text: None) -> CurateOutcome:
+    """Curate what is not yet there, then finish the cohort. A bad case is named with its reason and left out.
+
+    Raises ``InputError`` where no case can be used, ``OutputError`` where the output cannot be written or holds another
+    curation; finished cases stay. Whatever ``on_progress`` raises passes through.
+    """
+    on_progress(0.0, "Looking for cases")
+    found, out = find_cases(request.input), Path(request.output)
+    _refuse_unknown_names(request, found)
+    _claim(out, request, found.layout)
+    failed = _curate_missing(request, found, out, lambda fraction, text: on_progress(0.9 * fraction, text))
+    records = [read_case(out / CASES / c.name) for c in found.cases if c.name not in failed]
+    on_progress(0.9, "Splitting and exporting")
+    cohort = finish_cohort(
+        found.layout,
+        records,
+        failed,
+        settings=request.settings,
+        out=out,
+        notes=found.notes,
+        on_progress=lambda fraction, text: on_progress(0.9 + 0.08 * fraction, text),
+    )
+    on_progress(0.98, "Writing the report")
+    from hnseg.reporting.curation_page import write_cohort_report
+
+    report = write_cohort_report(out, cohort)
+    if not records:
+        first = next(iter(failed))
+        raise InputError(f"None of the {len(failed)} cases could be curated; {first}: {failed[first]}")
+    on_progress(1.0, "Done")
+    good, doubtful = (tuple(r.name for r in records if r.status == status) for status in ("good", "doubtful"))
+    return CurateOutcome(str(out / MANIFEST), str(report), good, doubtful, failed, found.notes)
+
+
+def _curate_missing(request: CurateRequest, found: Found, out: Path, on_progress: OnProgress) -> dict[str, str]:
+    """Case → reason of those that failed."""
+    tasks = {
+        case.name: partial(
+            curate_into,
+            case,
+            request.settings,
+            Path(request.input).absolute(),
+            out.absolute(),
+            request.overruled(case.name),
+        )
+        for case in found.cases
+        if not _is_done(out / CASES / case.name, request.overruled(case.name))
+    }
+    failed = {}
+    for name, outcome in FanOut(request.workers, request.scheduler).run(tasks, on_progress):
+        if isinstance(outcome, HNSegError):
+            failed[name] = str(outcome)
+        elif outcome is not None:
+            failed[name] = outcome
+    return {case.name: failed[case.name] for case in found.cases if case.name in failed}
+
+
+def curate_into(
+    source: CaseSource,
+    settings: CurationSettings,
+    root: Path,
+    out: Path,
+    overruled: Overruled | None,
+    on_progress: OnProgress,
+) -> str | None:
+    """Curate one case into ``out/cases``; returns why it failed, None if it did not.
+
+    Raises ``OutputError``, as the next case would fail too, and lets ``Cancelled`` through.
+    """
+    target = out / CASES / source.name
+    hidden = target.with_name(f".{source.name}.partial")
+    try:
+        shutil.rmtree(hidden, ignore_errors=True)
+        hidden.mkdir(parents=True)
+        _curate(source, settings, root, hidden, overruled, on_progress)
+        _put(hidden, target)
+    except (Cancelled, OutputError):
+        raise
+    except HNSegError as error:
+        return str(error)
+    except OSError as error:
+        raise OutputError(
+            f"{target} cannot be written ({error.strerror}); make room and repeat the command."
+        ) from error
+    except MemoryError:
+        return "The machine ran out of memory; use fewer workers or a smaller shape."
+    except Exception as error:  # noqa: BLE001  one strange file must not stop a thousand other cases
+        return f"A defect of HNSeg ({type(error).__name__}: {error}); please report it."
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+    return None
+
+
+def _curate(
+    source: CaseSource,
+    settings: CurationSettings,
+    root: Path,
+    folder: Path,
+    overruled: Overruled | None,
+    on_progress: OnProgress,
+) -> None:
+    from hnseg.reporting.curation_pictures import case_pictures
+
+    def tell(fraction: float, text: str) -> None:
+        on_progress(0.8 * fraction, text)
+
+    case = curate_case(source, settings, root=root, overruled=overruled, on_progress=tell)
+    on_progress(0.8, "Drawing previews")
+    for name, picture in case_pictures(case).items():
+        (folder / name).write_bytes(picture)
+    on_progress(0.85, "Writing the files")
+    write_case(case, folder)
+
+
+def _put(hidden: Path, target: Path) -> None:
+    """One rename; an earlier result gives way first."""
+    if target.exists():
+        shutil.rmtree(target)
+    hidden.rename(target)
+
+
+def _is_done(folder: Path, overruled: Overruled | None) -> bool:
+    if not (folder / RECORD).exists():
+        return False
+    alignment = read_case(folder).alignment
+    return (alignment.overruled if alignment else None) == (overruled if alignment else None)
+
+
+def _refuse_unknown_names(request: CurateRequest, found: Found) -> None:
+    names = [case.name for case in found.cases]
+    for name in (*request.accept_mr, *request.reject_mr):
+        if name not in names:
+            raise ConfigError(f"There is no case {name!r} below {request.input}; {nearest(name, names)}")
+
+
+def _claim(out: Path, request: CurateRequest, layout: str) -> None:
+    """Make the folder, or find in it the beginning of the same curation."""
+    ours = to_plain({"version": __version__, "layout": layout, "settings": request.settings})
+    try:
+        (out / CASES).mkdir(parents=True, exist_ok=True)
+        strangers = [path.name for path in out.iterdir() if path.name != CASES]
+        theirs = json.loads((out / CLAIM).read_text(encoding="utf-8")) if (out / CLAIM).exists() else None
+    except (OSError, ValueError) as error:
+        raise OutputError(f"Cannot use {out} ({error}); give a new or empty folder.") from None
+    if theirs is None and not strangers and not any((out / CASES).iterdir()):
+        write_json(ours, out / CLAIM)
+    elif theirs != json.loads(json.dumps(ours)):
+        raise OutputError(f"{out} holds {_difference(theirs, ours)}; give a new or empty folder.")
+
+
+def _difference(theirs: Any, ours: dict[str, Any]) -> str:
+    if not isinstance(theirs, dict):
+        return "other files than a curation's"
+    different = [key for key in ours if theirs.get(key) != json.loads(json.dumps(ours[key]))]
+    return f"a curation with another {' and '.join(different)}"
+
+
+def worker_job(data: Any, on_progress: OnProgress) -> Any:
+    """What the worker process offers under ``CurateRequest.job``."""
+    return run_curate(CurateRequest.from_json(data), on_progress).to_json()
