@@ -59,12 +59,11 @@ class PatchData(pl.LightningDataModule):  # type: ignore[misc]
     def train_dataloader(self) -> TimedLoader:
         """Endless; process r of n draws every n-th patch, so that all together see what one would."""
         settings = self.config.optimisation
-        world = self.trainer.world_size
         dataset = PatchDataset(
             self.config,
             self._training_cases(),
-            skip=self.done * settings.batch_size * world,
-            process=(self.trainer.global_rank, world),
+            skip=self.done,
+            process=(self.trainer.global_rank, self.trainer.world_size),
         )
         workers = min(settings.loader_workers, os.cpu_count() or 1)
         return TimedLoader(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import TypedDict
 
@@ -36,9 +37,10 @@ class Patch(TypedDict):
 
 
 class PatchDataset(IterableDataset[Patch]):
-    """An endless stream of augmented patches, from number ``skip`` on. The n-th patch depends on seed and n alone.
+    """An endless stream of augmented patches, from batch ``skip`` on. The n-th patch depends on seed and n alone.
 
-    ``process`` (r, of n): process r draws every n-th number, so that n processes together draw what one would.
+    ``process`` (r, of n): process r draws every n-th number, so that n processes together draw what one would. Workers
+    take turns batch by batch, so that a batch holds the same numbers however many they are.
     """
 
     def __init__(
@@ -57,10 +59,10 @@ class PatchDataset(IterableDataset[Patch]):
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         rank, processes = self.process
-        number = self.skip + rank + processes * worker
-        while True:
-            yield self.draw(np.random.default_rng([self.config.seed, number]))
-            number += processes * workers
+        size = self.config.optimisation.batch_size
+        for batch in count(self.skip + worker, workers):
+            for sample in range(batch * size, (batch + 1) * size):
+                yield self.draw(np.random.default_rng([self.config.seed, sample * processes + rank]))
 
     def draw(self, rng: np.random.Generator) -> Patch:
         """One patch."""

@@ -1,15 +1,19 @@
 """Patches: reproducible by number, organs equally often, partial annotation carried along."""
 
+import dataclasses
 import json
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
+from hnseg.organs import ORGANS
+from hnseg_training.augmentation import draw_affine
 from hnseg_training.cases import open_case
-from hnseg_training.config import CohortConfig, PatchConfig, TrainConfig
-from hnseg_training.patches import PatchDataset, draw_centre
+from hnseg_training.config import AugmentationConfig, CohortConfig, OptimisationConfig, PatchConfig, TrainConfig
+from hnseg_training.patches import PatchDataset, cut, draw_centre
 from hnseg_training.sources import merge_of
 
 
@@ -65,3 +69,53 @@ def test_cohorts_are_drawn_by_their_share(tmp_path, config):
 def test_undrawn_organs_count_as_background_and_the_parts_of_a_union_as_its_first():
     merge = merge_of((5, 30), [(22, 3, 21)])
     assert {label: int(kind) for label, kind in enumerate(merge) if kind} == {5: 5, 30: 30, 3: 22, 21: 22, 22: 22}
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_holds_the_same_patches_however_many_workers_and_wherever_training_went_on(tmp_path, config, workers):
+    config = dataclasses.replace(config, optimisation=OptimisationConfig(batch_size=2))
+    folders = [[write_case(tmp_path / "a"), write_case(tmp_path / "b")]]
+
+    def images(skip, workers):
+        loader = DataLoader(PatchDataset(config, folders, skip=skip), batch_size=2, num_workers=workers)
+        return [batch["image"] for batch, _ in zip(loader, range(5), strict=False)]
+
+    whole = images(0, 0)
+    for again, before in zip(images(2, workers), whole[2:], strict=False):
+        assert torch.equal(again, before)
+
+
+def test_processes_together_draw_what_one_draws(tmp_path, config):
+    folders = [[write_case(tmp_path / "a"), write_case(tmp_path / "b")]]
+    one = [patch["image"] for patch, _ in zip(PatchDataset(config, folders), range(6), strict=False)]
+    for rank in range(2):
+        part = zip(PatchDataset(config, folders, process=(rank, 2)), range(3), strict=False)
+        for (patch, _), expected in zip(part, one[rank::2], strict=True):
+            assert torch.equal(patch["image"], expected)
+
+
+def test_only_trained_organs_draw_patches(tmp_path, config):
+    case = open_case(write_case(tmp_path / "a"))
+    config = dataclasses.replace(config, organs=(ORGANS[1].name,))
+    rng = np.random.default_rng(0)
+    assert {int(case.labels[tuple(draw_centre(rng, case, config).astype(int))]) for _ in range(50)} == {2}
+
+
+def test_a_turn_is_one_of_the_patient_where_voxels_are_not_cubes():
+    config = AugmentationConfig(affine_probability=1.0, rotation_deg=30.0, zoom=0.0)
+    spacing = np.array([3.0, 1.0, 2.0])
+    matrix = draw_affine(np.random.default_rng(2), config, spacing)
+    turn = matrix * spacing[:, None] / spacing
+    np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-9)
+    assert not np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-2)
+
+
+def test_an_elastic_patch_reads_beyond_its_own_box(tmp_path, config):
+    case = open_case(write_case(tmp_path / "a"))
+    shift = torch.zeros(3, 2, 2, 2)
+    shift[0] = 4.0
+    centre = np.array([10.0, 10.0, 8.0])
+    moved, _ = cut(case, centre, None, (8, 8, 8), shift)
+    plain, _ = cut(case, centre + np.array([4.0, 0, 0]), np.eye(3), (8, 8, 8))
+    torch.testing.assert_close(moved, plain)
