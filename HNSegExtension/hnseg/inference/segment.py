@@ -19,6 +19,7 @@ from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.inference.confidence import Confidence
 from hnseg.inference.devices import Precision, cpu_threads, pick_device
+from hnseg.inference.locate import head_and_neck
 from hnseg.inference.mirror import Mirrored
 from hnseg.inference.postprocess import Removal, postprocess
 from hnseg.inference.predictor import Prediction, predict_labels
@@ -118,33 +119,35 @@ def segment(
     (``Bundle.load_networks``), if they are loaded already. Raises ``InputError`` for images that cannot be used,
     ``ModelError``, ``DeviceError``; whatever ``on_progress`` raises passes through.
     """
-    options = options or SegmentOptions()
+    options, settings = options or SegmentOptions(), bundle.metadata
     stages = _Stages(on_progress or (lambda _fraction, _sentence: None))
     device = pick_device(options.device)
     with stages.stage("checks", 0.00, 0.02, "Checking the images"):
         warnings = list(check_pair(ct, mr))
+    with stages.stage("model", 0.02, 0.03, "Loading the model"):
+        first, *fine = networks or bundle.load_networks(device)
+    with stages.stage("location", 0.03, 0.06, "Finding the head and neck"), cpu_threads(options.threads):
+        shown = head_and_neck(ct, settings, partial(_glance, first, settings, stages.report, options))
+        warnings += _part_warnings(ct, shown)
     placed = _Placement(None, None, ())
     if mr is not None:
-        with stages.stage("registration", 0.02, 0.25, "Registering the MR to the CT"):
-            placed = _place(ct, mr, ct_to_mr, stages.report)
-    with stages.stage("preprocessing", 0.25, 0.35, "Preparing the images"):
+        with stages.stage("registration", 0.06, 0.25, "Registering the MR to the CT"):
+            placed = _place(shown, mr, ct_to_mr, stages.report)
+    with stages.stage("preprocessing", 0.25, 0.37, "Preparing the images"):
         used_mr = mr if placed.ct_to_mr is not None else None
-        given = preprocess(ct, used_mr, placed.ct_to_mr, settings=bundle.metadata.preprocess)
+        given = preprocess(shown, used_mr, placed.ct_to_mr, settings=settings.preprocess)
         body = Volume(given.body_kji, given.grid)
-        warnings += [*placed.warnings, *input_warnings(ct, body, bundle.metadata.limits)]
-    with stages.stage("model", 0.35, 0.37, "Loading the model"):
-        first, *fine = networks or bundle.load_networks(device)
+        warnings += [*placed.warnings, *input_warnings(ct, body, settings.limits)]
     with stages.stage("prediction", 0.37, 0.80, "Finding the organs"), cpu_threads(options.threads):
-        settings = bundle.metadata
         prediction = _predict(first, settings, given, ct.grid, stages.report, options=options)
     if settings.stages:
         patient = Patient(ct, used_mr, placed.ct_to_mr, given)
         with stages.stage("second look", 0.80, 0.92, "Looking again"), cpu_threads(options.threads):
             prediction = _look_again(prediction, patient, settings, fine, options, stages.report)
     with stages.stage("postprocessing", 0.92, 1.0, "Checking the organs"):
-        labels, removals = postprocess(prediction.labels, bundle.metadata.postprocess, body)
+        labels, removals = postprocess(prediction.labels, settings.postprocess, body)
         labels = _only(labels, options.wanted)
-        findings = review_organs(labels, bundle.metadata, prediction.confidence, options.wanted)
+        findings = review_organs(labels, settings, prediction.confidence, options.wanted)
     return SegmentResult(
         labels=labels,
         organs=findings,
@@ -230,6 +233,29 @@ def _predict(
         precision=options.precision,
         uncertainty=options.uncertainty,
         on_progress=report,
+    )
+
+
+def _glance(
+    network: nn.Module,
+    settings: BundleMetadata,
+    report: OnProgress,
+    options: SegmentOptions,
+    given: NetworkInput,
+    output_grid: Grid,
+) -> Prediction:
+    """The quickest prediction: each place is seen once."""
+    quick = replace(options, overlap=0.0, mirror=False, uncertainty=False)
+    return _predict(network, settings, given, output_grid, report, options=quick)
+
+
+def _part_warnings(ct: Volume, shown: Volume) -> tuple[str, ...]:
+    if shown is ct:
+        return ()
+    low, high = shown.grid.bounds_lps()
+    return (
+        f"Of this long scan only the head and neck were looked at, from z = {low[2]:.0f} to {high[2]:.0f} mm; "
+        "longer organs end there.",
     )
 
 

@@ -104,7 +104,7 @@ def test_a_ct_alone_gives_the_organ_at_its_place_and_volume_on_the_cts_own_grid(
     assert result.volumes_ml["Brainstem"] == pytest.approx(4 / 3 * np.pi * 1.7**3, rel=0.15)
     assert result.ct_to_mr is None
     assert result.mr_coverage == 0.0
-    assert set(result.seconds) == {"checks", "preprocessing", "model", "prediction", "postprocessing"}
+    assert set(result.seconds) == {"checks", "location", "preprocessing", "model", "prediction", "postprocessing"}
 
 
 def test_a_known_transform_places_the_mr_and_no_registration_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
