@@ -66,9 +66,15 @@ class HNSegLogic(ScriptedLoadableModuleLogic):
         """A segmentation for the CT, on its geometry."""
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{ct.GetName()} organs")
         node.CreateDefaultDisplayNodes()
-        node.SetReferenceImageGeometryParameterFromVolumeNode(ct)
-        node.SetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole(), ct.GetID())
+        self.fitToCt(node, ct)
         return node
+
+    def fitToCt(self, segmentation, ct):
+        """A segmentation without a geometry, such as one from the selector's menu, gets the CT's."""
+        role = segmentation.GetReferenceImageGeometryReferenceRole()
+        if segmentation.GetNodeReference(role) is None:
+            segmentation.SetReferenceImageGeometryParameterFromVolumeNode(ct)
+            segmentation.SetNodeReferenceID(role, ct.GetID())
 
     def saveState(self, segmentation):
         """Remember the segments; states of another segmentation are forgotten."""
@@ -343,8 +349,11 @@ class _ModuleHost:
 
     def prepare(self):
         """Make a segmentation if none is chosen."""
-        if self.ct() is not None and self.segmentation() is None:
-            self.setNodeReference(SEGMENTATION_REFERENCE, self._logic.newSegmentation(self.ct()))
+        ct, segmentation = self.ct(), self.segmentation()
+        if ct is not None and segmentation is None:
+            self.setNodeReference(SEGMENTATION_REFERENCE, self._logic.newSegmentation(ct))
+        elif ct is not None:
+            self._logic.fitToCt(segmentation, ct)
 
     def saveStateForUndo(self):
         """One state a result."""

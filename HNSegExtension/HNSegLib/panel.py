@@ -202,6 +202,8 @@ class SegmentationPanel:
     def show(self, view: Any) -> None:
         """Put a view of the logic into the widgets."""
         ui = self.ui
+        if not self.host.shown() and view.text != ui.statusLabel.text:
+            slicer.util.showStatusMessage(f"HNSeg: {view.text}", 5000)  # the user is elsewhere
         ui.progressBar.setVisible(view.busy)
         ui.progressBar.setValue(round(1000 * view.fraction))
         ui.cancelButton.setEnabled(view.busy)

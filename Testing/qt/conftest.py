@@ -63,6 +63,9 @@ def desktop(application, stand_ins, scene, monkeypatch):
     monkeypatch.setattr(slicer.util, "createProgressDialog", stand_ins.progress_dialog, raising=False)
     monkeypatch.setattr(slicer.util, "setSliceViewerLayers", lambda **layers: None, raising=False)
     monkeypatch.setattr(slicer.util, "mainWindow", lambda: None, raising=False)
+    said = []
+    monkeypatch.setattr(slicer.util, "showStatusMessage", lambda text, duration: said.append(text), raising=False)
+    monkeypatch.setattr(slicer, "statusMessages", said, raising=False)
     monkeypatch.setattr(slicer, "app", application, raising=False)
     stand_ins.errors.clear()
     yield slicer

@@ -274,6 +274,15 @@ def test_the_mr_fades_over_the_ct_where_it_was_found_to_lie(widget, desk, ct, mr
     assert mr.GetParentTransformNode().GetName() == "T1 on the CT"
 
 
+def test_a_segmentation_from_the_selectors_menu_gets_the_geometry_of_the_ct(widget, desk, ct, scene, process):
+    made = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "by hand")
+    widget.ui.ctSelector.setCurrentNode(ct)
+    widget.ui.segmentationSelector.setCurrentNode(made)
+    widget.panel.ui.applyButton.wrapped.click()
+    process(lambda: not widget.panel.busy)
+    assert made.GetNodeReference(made.GetReferenceImageGeometryReferenceRole()) is ct
+
+
 def test_each_organ_carries_its_colour(segmented):
     image = segmented.ui.reviewTable.wrapped.item(row_of(segmented, "Lips"), 0).icon().pixmap(12, 12).toImage()
     assert image.pixelColor(6, 6).getRgb()[:3] == (188, 91, 95)

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import slicer
 
 from hnseg.organs import ORGANS
 from hnseg.version import RESEARCH_USE
@@ -180,6 +181,7 @@ def test_the_result_waits_while_the_user_works_with_another_effect(ready, desk, 
     ready.deactivate()
     process(lambda: ready.effect.panel.ui.statusLabel.text.startswith("Done; come back"))
     assert names_of(segmentation) == []
+    assert slicer.statusMessages[-1].startswith("HNSeg: Done; come back here with 'Plan' chosen")
     ready.activate()
     process(lambda: not ready.effect.panel.logic.busy)
     assert len(names_of(segmentation)) == 30
