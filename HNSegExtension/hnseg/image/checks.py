@@ -75,7 +75,7 @@ def _refuse_unusable(volume: Volume, role: str) -> None:
     longest = max(n * mm for n, mm in zip(volume.grid.size_ijk, volume.grid.spacing_mm, strict=True))
     if not _LEAST_MM <= longest <= _MOST_MM:
         raise UnsupportedImage(
-            f"The {role} is {longest:.3g} mm long, with voxels of {max(volume.grid.spacing_mm):.3g} mm: its spacing "
+            f"The {role} is {longest:.5g} mm long, with voxels of {max(volume.grid.spacing_mm):.3g} mm: its spacing "
             "must be wrong; correct it in the file."
         )
     # One sum finds any NaN or infinity without an array of its own.

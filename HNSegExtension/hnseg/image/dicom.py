@@ -22,6 +22,7 @@ __all__ = ["SeriesInfo", "list_series", "read_series"]
 Modality = Literal["CT", "MR"]
 OnNote = Callable[[str], None]
 
+_MOST_LISTED = 8
 _OUTSIDE = {"CT": -1000.0, "MR": 0.0}
 _NEARLY_ON_A_SLICE = 0.1  # of the slice distance
 
@@ -49,7 +50,7 @@ def _pick(folder: Path, modality: Modality) -> SeriesInfo:
     fitting = [series for series in everything if series.modality == modality and not series.unfit]
     if len(fitting) == 1:
         return fitting[0]
-    listed = "; ".join(map(str, fitting or everything))
+    listed = _listed(fitting or everything)
     if fitting:
         raise DicomSeriesError(
             f"{folder} holds {len(fitting)} {modality} series: {listed}. Give one file of the series that is meant."
@@ -57,6 +58,12 @@ def _pick(folder: Path, modality: Modality) -> SeriesInfo:
     raise DicomSeriesError(
         f"{folder} holds no {modality} series that is a volume, only {listed}. Give the folder with the {modality}."
     )
+
+
+def _listed(series: Sequence[SeriesInfo]) -> str:
+    """The series in words: all of a patient's, the first of an archive's."""
+    more = len(series) - _MOST_LISTED
+    return "; ".join([*map(str, series[:_MOST_LISTED]), *([f"and {more} more"] if more > 0 else [])])
 
 
 def _series_of_file(path: Path, modality: Modality) -> SeriesInfo:

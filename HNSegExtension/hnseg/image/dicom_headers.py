@@ -67,7 +67,8 @@ class SeriesInfo:
         name = f"{self.description!r}" if self.description else "no description"
         number = f"series {self.number}, " if self.number else ""
         plural = "image" if self.images == 1 else "images"
-        return f"{name} ({number}{self.modality}, {self.images} {plural}{': ' + self.unfit if self.unfit else ''})"
+        modality, unfit = self.modality or "no modality", f": {self.unfit}" if self.unfit else ""
+        return f"{name} ({number}{modality}, {self.images} {plural}{unfit})"
 
 
 def list_series(folder: str | Path) -> tuple[SeriesInfo, ...]:

@@ -45,8 +45,8 @@ def staged(
     """
     made: list[Path] = []
     hidden: list[Path] = []
+    places: dict[Path, Path] = {}
     try:
-        places = {}
         _refuse_the_other_kind(files, folders)
         _refuse_inputs((*files, *folders), inputs)
         for output in map(Path, (*files, *folders)):
@@ -54,6 +54,8 @@ def staged(
             hidden.append(_hidden_folder(output))
             places[output] = hidden[-1] / output.name
         yield Staging(places)
+    except OutputError as error:  # about a hidden place, which tells the user nothing
+        raise OutputError(_in_the_open(str(error), places)) from error
     finally:
         for folder in hidden:
             shutil.rmtree(folder, ignore_errors=True)
@@ -82,6 +84,12 @@ def _refuse_inputs(outputs: Sequence[str | Path], inputs: Sequence[str | Path]) 
     for output in filter(Path.exists, map(Path, outputs)):
         if any(output.samefile(path) for path in filter(Path.exists, map(Path, inputs))):
             raise OutputError(f"{output} is one of the inputs and would be overwritten; give the output another name.")
+
+
+def _in_the_open(text: str, places: dict[Path, Path]) -> str:
+    for output, hidden in places.items():
+        text = text.replace(str(hidden), str(output))
+    return text
 
 
 def _make_parents(output: Path) -> list[Path]:

@@ -97,8 +97,12 @@ def _claim_folder(folder: Path, record: dict[str, object]) -> None:
     except OSError as error:
         raise OutputError(f"Cannot write to {folder}: {error.strerror}; give a folder that you may write to.") from None
     if not found:
-        with atomic_write(folder / _RECORD) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n")
+        try:
+            with atomic_write(folder / _RECORD) as temporary:
+                temporary.write_text(json.dumps(record, indent=1) + "\n")
+        except OutputError:
+            folder.rmdir()
+            raise
         return
     try:
         same = json.loads((folder / _RECORD).read_text()) == record

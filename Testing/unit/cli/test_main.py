@@ -70,6 +70,7 @@ def test_the_version_names_itself_and_the_research_sentence(capsys: Say) -> None
         (["segment", "--dev", "cpu"], "there is no option --dev; did you mean --device?"),
         (["segment", "--zzzzz"], "there is no option --zzzzz; known are --device, --help, -h."),
         (["segment", "a", "b"], "unrecognized arguments: b"),
+        (["segment", "--device", ""], "an argument is empty, as of a variable that was not set; give a value."),
     ],
 )
 def test_wrong_usage_is_one_sentence_with_the_nearest_known_word_and_exit_code_2(

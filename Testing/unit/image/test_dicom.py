@@ -400,6 +400,14 @@ def test_several_candidates_are_listed_and_one_file_of_the_right_one_settles_it(
     assert np.array_equal(read_image(paths[0], modality="CT").array_kji, ct.array_kji)
 
 
+def test_of_many_series_the_first_are_listed_and_the_others_counted(tmp_path, ct):
+    for number in range(11):
+        save(datasets_of(ct, description=f"Phase {number}", number=number), tmp_path / str(number))
+    text = refusal(tmp_path)
+    assert text.count("Phase") == 8
+    assert "; and 3 more. Give one file" in text
+
+
 def test_the_wrong_modality_is_refused_with_what_is_there(tmp_path, ct):
     (path, *_) = save(datasets_of(ct), tmp_path)
     assert "holds no MR series that is a volume, only 'Planning CT' (series 2, CT, 10 images)" in refusal(

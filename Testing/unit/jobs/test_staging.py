@@ -52,6 +52,19 @@ def test_a_folder_that_exists_keeps_its_other_files(tmp_path: Path) -> None:
     assert (report / "page.html").read_text() == "new"
 
 
+def test_a_disk_that_fills_up_is_told_of_the_users_own_path(tmp_path: Path) -> None:
+    table = tmp_path / "new" / "a.txt"
+
+    def job() -> None:
+        with staged(table) as staging:
+            staging.place_for(table).write_text("half")
+            raise OutputError(f"Cannot write {staging.place_for(table)}: No space left on device; free some.")
+
+    with pytest.raises(OutputError, match=rf"^Cannot write {table}: No space left on device; free some\.$"):
+        job()
+    assert names(tmp_path) == []
+
+
 def test_an_output_that_nobody_wrote_is_no_error(tmp_path: Path) -> None:
     with staged(tmp_path / "a.txt") as staging:
         staging.commit()

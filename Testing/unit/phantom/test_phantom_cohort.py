@@ -99,6 +99,16 @@ def test_a_cancelled_cohort_leaves_no_half_case(tmp_path: Path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cohort.json"]
 
 
+def test_a_full_disk_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(path: Path) -> None:
+        raise OutputError(f"Cannot write {path}: No space left on device.")
+
+    monkeypatch.setattr("hnseg.phantom.cohort.atomic_write", refuse)
+    with pytest.raises(OutputError, match="No space left"):
+        write_cohort(tmp_path / "out", size="small")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_cases_are_refused(tmp_path: Path):
     with pytest.raises(ConfigError, match="at least 1 case"):
         write_cohort(tmp_path / "out", cases=0)
