@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -17,7 +18,7 @@ MANUFACTURER = "HNSeg contributors"
 _COMPLETED = "completed"  # Slicer's status of a segment that somebody has finished with
 _PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 _COPIED_FROM_PATIENT_AND_STUDY = (
-    "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
+    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
     "StudyInstanceUID", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber",
     "StudyDescription", "FrameOfReferenceUID", "PositionReferenceIndicator",
 )  # fmt: skip
@@ -75,12 +76,21 @@ def _model(segmentation: Segmentation) -> tuple[str, str]:
 
 
 def copy_patient_and_study(source: Dataset, target: Dataset) -> None:
-    """The same patient, study and frame of reference as the series; nothing else of it."""
+    """The same patient, study and frame of reference as the series; nothing else of it but ``set_character_set``."""
     for keyword in _COPIED_FROM_PATIENT_AND_STUDY:
         if keyword in source:
             target[keyword] = source[keyword]
         elif keyword in _REQUIRED_EVEN_IF_EMPTY:
             setattr(target, keyword, "")
+
+
+def set_character_set(source: Dataset, target: Dataset, texts: Iterable[str]) -> None:
+    """The series' character set, which every reader of the series knows, or UTF-8 where it may not hold the texts."""
+    known = source.get("SpecificCharacterSet") if all(text.isascii() for text in texts) else "ISO_IR 192"
+    if known:
+        target.SpecificCharacterSet = known
+    elif "SpecificCharacterSet" in target:
+        del target.SpecificCharacterSet
 
 
 def sign(dataset: Dataset, provenance: Provenance) -> None:

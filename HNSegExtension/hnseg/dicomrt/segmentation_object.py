@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from hnseg.dicomrt.files import read_object, tolerant, write_object
 from hnseg.dicomrt.naming import GENERATION_TAG, generation_algorithm, structure_name, terminology_entry
-from hnseg.dicomrt.provenance import MANUFACTURER, Provenance, coded, sign
+from hnseg.dicomrt.provenance import MANUFACTURER, Provenance, coded, set_character_set, sign
 from hnseg.dicomrt.series import Series
 from hnseg.errors import HNSegError, InputError, UnreadableFile
 from hnseg.image.grid import Grid
@@ -67,7 +67,7 @@ def build_segmentation_object(
         raise InputError("No structure has a voxel; there is nothing to write.")
     provenance = options.provenance
     descriptions = [_description(n, segment, options) for n, segment in enumerate(present, start=1)]
-    images = [dcmread(part.path, stop_before_pixels=True) for part in series.slices]
+    images = [_header(part.path) for part in series.slices]
     dataset = hd.seg.Segmentation(
         source_images=images,
         pixel_array=_pixels(segmentation, present, series),
@@ -87,6 +87,7 @@ def build_segmentation_object(
     )
     empty = [segment.name for segment in segmentation.segments if segment not in present]
     sign(dataset, provenance)
+    set_character_set(series.header, dataset, [segment.name for segment in present])
     return dataset, ((f"Left out, as they are empty: {', '.join(empty)}.",) if empty else ())
 
 
@@ -110,6 +111,15 @@ def read_segmentation_object(path: str | Path, *, grid: Grid | None = None) -> S
         raise UnreadableFile(f"{path.name} is no SEG that can be read ({type(error).__name__}).") from error
     marked = [_marked(segment, item) for segment, item in zip(read.segments, segments, strict=True)]
     return replace(read, segments=tuple(marked))
+
+
+def _header(path: Path) -> Dataset:
+    """One image without its pixels, and without an empty character set, which highdicom does not take."""
+    with tolerant():
+        image = dcmread(path, stop_before_pixels=True)
+    if not image.get("SpecificCharacterSet", "none"):
+        del image.SpecificCharacterSet
+    return image
 
 
 def _masks(dataset: Any, names: Sequence[str], grid: Grid | None) -> Iterator[tuple[str, Volume]]:

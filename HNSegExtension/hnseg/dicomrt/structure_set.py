@@ -18,7 +18,7 @@ from hnseg.dicomrt.contours import Outline, Polygon, keyhole, simplify, trace
 from hnseg.dicomrt.files import write_object
 from hnseg.dicomrt.naming import generation_algorithm, structure_name
 from hnseg.dicomrt.planes import PlaneMask, planes_of
-from hnseg.dicomrt.provenance import Provenance, coded, copy_patient_and_study, sign
+from hnseg.dicomrt.provenance import Provenance, coded, copy_patient_and_study, set_character_set, sign
 from hnseg.dicomrt.series import Series
 from hnseg.errors import ConfigError, InputError
 from hnseg.image.grid import Grid
@@ -96,6 +96,8 @@ def build_structure_set(
     dataset.StructureSetROISequence = [_roi_item(roi, series, options) for roi in rois]
     dataset.ROIContourSequence = [_contour_item(roi, series, options) for roi in rois]
     dataset.RTROIObservationsSequence = [_observation_item(roi) for roi in rois]
+    texts = [*(roi.segment.name for roi in rois), options.label, options.provenance.model]
+    set_character_set(series.header, dataset, texts)
     counts = {
         roi.segment.name: len(item.ContourSequence) for roi, item in zip(rois, dataset.ROIContourSequence, strict=True)
     }
@@ -211,7 +213,7 @@ def _decimal_strings(values: NDArray[np.float64]) -> RawDataElement:
 def _observation_item(roi: _Roi) -> Dataset:
     item = Dataset()
     item.ObservationNumber = item.ReferencedROINumber = roi.number
-    item.ROIObservationLabel = structure_name(roi.segment)[:16]
+    item.ROIObservationLabel = structure_name(roi.segment).encode()[:16].decode(errors="ignore")
     item.RTROIInterpretedType = "ORGAN"
     item.ROIInterpreter = ""
     organ = roi.segment.organ

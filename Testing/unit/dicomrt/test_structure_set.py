@@ -12,6 +12,7 @@ import pytest
 from hnseg.dicomrt.provenance import Provenance
 from hnseg.dicomrt.read import read_structure_set
 from hnseg.dicomrt.rois import read_rois
+from hnseg.dicomrt.segmentation_object import read_segmentation_object, write_segmentation_object
 from hnseg.dicomrt.series import open_series
 from hnseg.dicomrt.structure_set import StructureSetOptions, build_structure_set, write_structure_set
 from hnseg.errors import ConfigError, DicomSeriesError, GeometryMismatch, InputError, OutputError
@@ -253,6 +254,32 @@ def test_codes_and_generation_come_back_as_tags(axial_series, tmp_path):
     rois = {roi.name: roi for roi in read_rois(tmp_path / "RT.dcm").rois}
     assert rois["Cochlea_L"].tags["HNSeg.Generation"] == "SEMIAUTOMATIC"
     assert "SCT^80169004^Cochlea~SCT^7771000^Left" in rois["Cochlea_L"].tags["TerminologyEntry"]
+
+
+@pytest.mark.parametrize("character_set", [None, "", "ISO_IR 100"])
+def test_names_in_any_script_are_written_and_the_patients_stays(series_maker, tmp_path, character_set):
+    made = series_maker(tmp_path / "ct", size=(24, 22, 4))
+    for file in made.files:
+        image = pydicom.dcmread(file)
+        image.PatientName = "Mueller^Aenne" if not character_set else image.PatientName
+        image.SpecificCharacterSet = character_set
+        if character_set is None:
+            del image.SpecificCharacterSet
+        image.save_as(file)
+    series = open_series(made.folder)
+    mask = np.zeros(series.grid.shape_kji, bool)
+    mask[1:3, 5:12, 6:13] = True
+    organs = Segmentation.from_masks({name: Volume(mask, series.grid) for name in ("Lips", "Tumör 腫瘍")})
+    write_structure_set(tmp_path / "RT.dcm", series, organs)
+    write_segmentation_object(tmp_path / "SEG.dcm", series, organs)
+    for name in ("RT.dcm", "SEG.dcm"):
+        dataset = pydicom.dcmread(tmp_path / name)
+        assert dataset.SpecificCharacterSet == "ISO_IR 192"
+        assert str(dataset.PatientName) == ("Müller^Änne" if character_set else "Mueller^Aenne")
+    assert [roi.name for roi in read_rois(tmp_path / "RT.dcm").rois] == ["Lips", "Tumör 腫瘍"]
+    assert [one.name for one in read_segmentation_object(tmp_path / "SEG.dcm").segments] == ["Lips", "Tumör 腫瘍"]
+    write_structure_set(tmp_path / "plain.dcm", series, Segmentation.from_masks({"Lips": Volume(mask, series.grid)}))
+    assert pydicom.dcmread(tmp_path / "plain.dcm").get("SpecificCharacterSet") == (character_set or None)
 
 
 @pytest.mark.skipif(
