@@ -128,7 +128,10 @@ class HNSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.review = ReviewPanel(self.ui, self.host, self.panel.connect)
         self._connectAll()
         self._observeScene()
-        self.updateReview()
+        if self.parent.isEntered:
+            self.enter()  # the module was reloaded: Slicer does not call this again
+        else:
+            self.updateReview()
 
     def _connectAll(self):
         ui, connect = self.ui, self.panel.connect

@@ -176,6 +176,30 @@ def test_closing_the_scene_stops_the_job_and_begins_anew(widget, desk, ct, scene
     assert widget.ui.reviewTable.rowCount == 0
 
 
+def test_a_reloaded_module_goes_on_where_it_was(module, complete, ct, scene):
+    first = module.HNSegWidget(SimpleNamespace(isEntered=False))
+    first.folder = FOLDER
+    first.setup()
+    assert not first.host.shown()
+    first.enter()
+    first.ui.ctSelector.setCurrentNode(ct)
+    first.cleanup()
+    again = module.HNSegWidget(SimpleNamespace(isEntered=True))
+    again.folder = FOLDER
+    again.setup()
+    assert again.ui.ctSelector.currentNode() is ct
+    assert again.panel.ui.applyButton.enabled
+    again.cleanup()
+
+
+def test_after_cleanup_nothing_answers_to_the_scene_or_a_button(widget, scene):
+    apply_button = widget.panel.ui.applyButton
+    widget.cleanup()
+    scene.InvokeEvent(scene.EndCloseEvent)
+    assert not apply_button.receivers
+    assert not widget.Observations
+
+
 def test_removing_the_segmentation_from_the_scene_empties_the_review(segmented, scene):
     scene.RemoveNode(segmented.host.segmentation())
     assert segmented.host.segmentation() is None

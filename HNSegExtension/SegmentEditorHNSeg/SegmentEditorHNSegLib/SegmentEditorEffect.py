@@ -73,7 +73,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
 
     def sourceVolumeNodeChanged(self):
         """Another CT."""
-        self.panel.showAvailability()
+        if self.panel is not None:
+            self.panel.showAvailability()
 
     def referenceGeometryChanged(self):
         """Labels come on the CT's own grid, whatever the segmentation's geometry is."""
