@@ -110,9 +110,12 @@ class HNSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setup(self):
         """Called by Slicer once, when the module is first shown."""
         ScriptedLoadableModuleWidget.setup(self)
-        from HNSegLib.panel import SegmentationPanel
-        from HNSegLib.review_panel import ReviewPanel
-
+        try:
+            from HNSegLib.panel import SegmentationPanel
+            from HNSegLib.review_panel import ReviewPanel
+        except ImportError as error:
+            self._sayNotFound(error)
+            return
         self.logic = HNSegLogic()
         widget = slicer.util.loadUI(self.resourcePath("UI/HNSeg.ui"))
         self.layout.addWidget(widget)
@@ -132,6 +135,14 @@ class HNSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.enter()  # the module was reloaded: Slicer does not call this again
         else:
             self.updateReview()
+
+    def _sayNotFound(self, error):
+        label = qt.QLabel(
+            f"HNSeg's own packages are not found ({error}); keep the folders hnseg and HNSegLib beside this module's, "
+            "or reinstall the extension."
+        )
+        label.setWordWrap(True)
+        self.layout.addWidget(label)
 
     def _connectAll(self):
         ui, connect = self.ui, self.panel.connect
@@ -159,6 +170,8 @@ class HNSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self):
         """The user came to this module."""
+        if self.panel is None:
+            return
         self.host.enter(self.logic.getParameterNode())
         if self.host.ct() is None:
             self.host.choose(_likelyCt(), self.host.segmentation())
@@ -168,7 +181,8 @@ class HNSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def exit(self):
         """The user left; a result that comes meanwhile waits."""
-        self.host.leave()
+        if self.host is not None:
+            self.host.leave()
 
     def onSceneStartClose(self, caller=None, event=None):
         """Stop what works on nodes that are about to go."""

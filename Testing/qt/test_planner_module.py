@@ -1,6 +1,7 @@
 """The planner's module in real Qt and real MRML; Slicer's desktop parts are stand-ins."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ pytest.importorskip(
     exc_type=ImportError,
     reason="PySide6 does not load: apt-get install libgl1 libegl1 libxkbcommon0 libfontconfig1 libdbus-1-3",
 )
+from PySide6.QtWidgets import QLabel
 
 FOLDER = Path(__file__).parents[2] / "HNSegExtension" / "HNSeg"
 
@@ -190,6 +192,17 @@ def test_a_reloaded_module_goes_on_where_it_was(module, complete, ct, scene):
     assert again.ui.ctSelector.currentNode() is ct
     assert again.panel.ui.applyButton.enabled
     again.cleanup()
+
+
+def test_a_module_without_its_packages_says_so(module, monkeypatch):
+    monkeypatch.setitem(sys.modules, "HNSegLib.panel", None)
+    lost = module.HNSegWidget(SimpleNamespace(isEntered=False))
+    lost.setup()
+    (label,) = lost.frame.findChildren(QLabel)
+    assert "packages are not found" in label.text()
+    lost.enter()
+    lost.exit()
+    lost.cleanup()
 
 
 def test_after_cleanup_nothing_answers_to_the_scene_or_a_button(widget, scene):

@@ -141,6 +141,7 @@ def qt_module():
     module = types.ModuleType("qt")
     module.Qt, module.QIcon = QtCore.Qt, QtGui.QIcon
     module.QTableWidgetItem, module.QFileDialog = QtWidgets.QTableWidgetItem, QtWidgets.QFileDialog
+    module.QLabel = lambda text: PythonQt(QtWidgets.QLabel(text))
     module.QPixmap, module.QColor = QtGui.QPixmap, QtGui.QColor
     module.QTimer = lambda parent=None: PythonQt(QtCore.QTimer(unwrapped(parent)))
     module.QApplication = QtWidgets.QApplication
