@@ -5,6 +5,7 @@ DEMO ?= demo
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint requirements.lock
+TORCH := torch==2.13.0
 CODE := HNSegExtension HNSegTraining Testing
 
 # Torch and ITK would each start a thread per core in each of the test processes.
@@ -47,9 +48,10 @@ $(BIN)/python:
 	  echo "'$(PYTHON)' cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# Torch comes first and exactly: a range would let pip take a newer build with gigabytes of CUDA libraries.
+# Torch comes first and exactly, as the CPU build: from where pip looks by itself, else from PyTorch's own index; macOS has
+# but one build. Anything else would bring gigabytes of CUDA libraries.
 $(VENV)/stamp-base: pyproject.toml requirements.lock | $(BIN)/python
-	$(PIP) torch==2.13.0
+	@$(PIP) $(TORCH)+cpu 2>/dev/null || $(PIP) $(TORCH)+cpu --extra-index-url https://download.pytorch.org/whl/cpu || $(PIP) $(TORCH)
 	$(PIP) --editable '.[training]'
 	@touch $@
 
