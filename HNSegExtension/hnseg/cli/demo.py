@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hnseg.cli.console import OnProgress
 
 _DESCRIPTION = """\
 Makes a procedural head-and-neck patient (no patient's data), finds its 30 organs from CT and MR, compares them with the
@@ -35,14 +38,20 @@ def run(args: argparse.Namespace) -> int:
     from hnseg.version import RESEARCH_USE
 
     with progress() as on_progress:
-        (case,) = write_cohort(args.out / "phantom", seed=args.seed, size=args.size, on_progress=on_progress)
-        outcome = run_segment(_request(args, case), on_progress)
+        making, segmenting = (_part(on_progress, *span) for span in ((0.0, 0.2), (0.2, 1.0)))
+        (case,) = write_cohort(args.out / "phantom", seed=args.seed, size=args.size, on_progress=making)
+        outcome = run_segment(_request(args, case), segmenting)
     say_warnings(outcome.record.warnings)
     say(summary(outcome.record))
     say(f"\nLook at {readable(args.out / 'report' / 'report.html')} in a browser,")
     say(f"and open {readable(outcome.output)} in 3D Slicer, on {readable(case / f'{case.name}_IMG_CT.nrrd')}.")
     say(RESEARCH_USE)
     return 0
+
+
+def _part(on_progress: OnProgress, start: float, stop: float) -> OnProgress:
+    """A step's own progress as its part of the whole."""
+    return lambda fraction, text: on_progress(start + fraction * (stop - start), text)
 
 
 def _request(args: argparse.Namespace, case: Path) -> Any:

@@ -32,7 +32,6 @@ def add_parser(subparsers: Any) -> None:
         help="write procedural patients with known truth",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="new or empty folder, or the same cohort to be finished")
     parser.add_argument("--cases", metavar="N", type=_positive, default=1, help="how many patients (default 1)")
