@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import qt
+import slicer
 
 from HNSegLib.choices import MR_REFERENCE
 
@@ -72,6 +73,7 @@ class ReviewPanel:
         qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
         try:
             show_in_3d(self.host.segmentation(), shown)
+            _centre_3d_view()
         finally:
             qt.QApplication.restoreOverrideCursor()
 
@@ -141,6 +143,12 @@ class ReviewPanel:
         button.setChecked(segmentation is not None and is_shown_in_3d(segmentation))
         button.blockSignals(blocked)
         self.ui.mrFadeSlider.setEnabled(self.host.nodeReference(MR_REFERENCE) is not None)
+
+
+def _centre_3d_view() -> None:
+    layout = slicer.app.layoutManager()
+    if layout is not None and layout.threeDViewCount:  # neither without a main window
+        layout.threeDWidget(0).threeDView().resetFocalPoint()
 
 
 def _rows(segmentation: Any) -> Any:

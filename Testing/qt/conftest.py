@@ -67,6 +67,7 @@ def desktop(application, stand_ins, scene, monkeypatch):
     monkeypatch.setattr(slicer.util, "showStatusMessage", lambda text, duration: said.append(text), raising=False)
     monkeypatch.setattr(slicer, "statusMessages", said, raising=False)
     monkeypatch.setattr(slicer, "app", application, raising=False)
+    monkeypatch.setattr(application, "layoutManager", stand_ins.LayoutManager, raising=False)
     stand_ins.errors.clear()
     yield slicer
     assert not stand_ins.errors

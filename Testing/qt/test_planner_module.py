@@ -289,10 +289,12 @@ def test_completing_an_organ_goes_on_to_the_next_that_nobody_has_reviewed(segmen
     assert segmented.review.chosenIds() == ["A_Carotid_L"]
 
 
-def test_surfaces_are_shown_and_taken_away(segmented):
+def test_surfaces_are_shown_in_the_middle_and_taken_away(segmented, stand_ins):
     inner = segmented.host.segmentation().GetSegmentation()
+    before = stand_ins.LayoutManager.centred
     segmented.ui.show3DButton.wrapped.click()
     assert inner.ContainsRepresentation("Closed surface")
+    assert stand_ins.LayoutManager.centred == before + 1
     segmented.ui.show3DButton.wrapped.click()
     assert not inner.ContainsRepresentation("Closed surface")
 

@@ -112,6 +112,15 @@ def test_declining_torch_is_a_failure_with_a_sentence():
         install([Requirement("torch", "")], torch_installer=lambda: Torch(None), pip_install=lambda _: None)
 
 
+def test_a_torch_that_fails_to_install_is_a_failure_with_a_sentence():
+    class Failing:
+        def installTorch(self, **options):
+            raise RuntimeError("exit status 1")
+
+    with pytest.raises(SetUpFailed, match=r"PyTorch could not be installed \(exit status 1\); check the network"):
+        install([Requirement("torch", "")], torch_installer=Failing, pip_install=lambda _: None)
+
+
 def test_a_failing_pip_is_a_failure_with_a_sentence():
     def pip_install(arguments):
         raise RuntimeError("exit status 1")

@@ -148,6 +148,19 @@ def qt_module():
     return module
 
 
+class LayoutManager:
+    """STAND-IN: one 3D view that counts how often it was centred."""
+
+    threeDViewCount = 1
+    centred = 0
+
+    def threeDWidget(self, number):
+        return types.SimpleNamespace(threeDView=lambda: types.SimpleNamespace(resetFocalPoint=self._centre))
+
+    def _centre(self):
+        LayoutManager.centred += 1
+
+
 def progress_dialog(**properties):
     """As ``slicer.util.createProgressDialog``."""
     dialog = PythonQt(QtWidgets.QProgressDialog())
