@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -60,11 +62,23 @@ def fit_bias(mr: Volume, settings: N4Settings | None = None) -> BiasField:
     mask = sitk.GetImageFromArray((values > tissue_threshold(values)).astype(np.uint8))
     mask.CopyInformation(image)
     n4 = sitk.N4BiasFieldCorrectionImageFilter()
-    n4.SetNumberOfThreads(1)
     n4.SetMaximumNumberOfIterations([settings.iterations] * settings.levels)
     n4.SetConvergenceThreshold(settings.tolerance)
-    n4.Execute(image, mask)
-    return BiasField(_with_rim(from_sitk(n4.GetLogBiasFieldAsImage(image))), settings)
+    with _one_thread():
+        n4.Execute(image, mask)
+        field = n4.GetLogBiasFieldAsImage(image)
+    return BiasField(_with_rim(from_sitk(field)), settings)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """N4 adds up what its threads found, so their number changes the last digits; its inner filters heed this alone."""
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def _shrunk(mr: Volume, working_mm: float) -> sitk.Image:

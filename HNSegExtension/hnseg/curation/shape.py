@@ -94,13 +94,14 @@ def proof(before: Boxed, after: Boxed) -> tuple[Kept, ...]:
     exact = _lattice_offset(_canonical_grid(before.grid), _canonical_grid(after.grid)) is not None
     kept = []
     for segment in before.segmentation.segments:
-        old, new = (_ml(boxed, segment) for boxed in (before, after))
+        old, new = (_voxels(boxed, segment) for boxed in (before, after))
+        row = Kept(segment.name, old * before.grid.voxel_ml, new * after.grid.voxel_ml)
         if (exact and old != new) or (old > 0 and new == 0) or not _holds(after.grid, before, segment):
             raise GeometryMismatch(
-                f"The {'crop cuts' if new else 'new shape loses'} {segment.name} ({old:.3g} mL before, {new:.3g} mL "
-                "after); give it a wider margin or a finer spacing."
+                f"The {'crop cuts' if new else 'new shape loses'} {row.structure} ({row.before_ml:.3g} mL before, "
+                f"{row.after_ml:.3g} mL after); give it a wider margin or a finer spacing."
             )
-        kept.append(Kept(segment.name, old, new))
+        kept.append(row)
     return tuple(kept)
 
 
@@ -175,9 +176,9 @@ def _holds(grid: Grid, boxed: Boxed, segment: Segment) -> bool:
     return bool((at >= -0.5 - _SLACK).all() and (at <= np.asarray(grid.size_ijk) - 0.5 + _SLACK).all())
 
 
-def _ml(boxed: Boxed, segment: Segment) -> float:
+def _voxels(boxed: Boxed, segment: Segment) -> int:
     box = boxed.box(segment)
-    return float(np.count_nonzero(boxed.mask(segment, box))) * boxed.grid.voxel_ml if box else 0.0
+    return int(np.count_nonzero(boxed.mask(segment, box))) if box else 0
 
 
 def _canonical_grid(grid: Grid) -> Grid:

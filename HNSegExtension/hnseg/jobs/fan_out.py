@@ -130,7 +130,7 @@ def _client(fan_out: FanOut) -> Iterator[Client]:
         LocalCluster(
             n_workers=fan_out.workers,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             memory_limit=None,
             local_directory=folder,
             silence_logs=50,

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import quote
 
 from hnseg.curation.cohort import CuratedCohort
 from hnseg.curation.record import CaseRecord
@@ -182,7 +183,7 @@ def _case(case: CaseRecord, folder: Path) -> str:
         (FUSION_PICTURE, "CT and MR in turn, squares of 25 mm; edges should run through."),
     ]
     figures = "".join(
-        f'<figure><img loading="lazy" src="{escape(place)}/{name}" alt="{escape(case.name)}">'
+        f'<figure><img loading="lazy" src="{quote(place)}/{name}" alt="{escape(case.name)}">'
         f"<figcaption>{words}</figcaption></figure>"
         for name, words in shown
         if (folder / place / name).exists()
