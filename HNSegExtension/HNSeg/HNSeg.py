@@ -291,6 +291,8 @@ class HNSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             written = write()
         except HNSegError as error:
             self.ui.exportLabel.setText(str(error))
+        except ImportError as error:
+            self.ui.exportLabel.setText(f"{path.name} was not written: {error}; install what is missing in step 1.")
         else:
             warnings = getattr(written, "warnings", ())
             self.ui.exportLabel.setText("\n".join((f"Saved {path}. {self.ui.reviewLabel.text}", *warnings)))

@@ -139,6 +139,13 @@ def test_a_refused_export_says_why(segmented, tmp_path):
     assert not (tmp_path / "RT.dcm").exists()
 
 
+def test_an_export_that_lacks_a_package_names_it_and_the_remedy(segmented, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hnseg.dicomrt.structure_set", None)
+    segmented.saveRtstruct(tmp_path, tmp_path / "RT.dcm")
+    assert segmented.ui.exportLabel.text.startswith("RT.dcm was not written: ")
+    assert segmented.ui.exportLabel.text.endswith("install what is missing in step 1.")
+
+
 def test_a_cancelled_file_dialog_saves_nothing(segmented, monkeypatch, stand_ins):
     monkeypatch.setattr(stand_ins.QtWidgets.QFileDialog, "getSaveFileName", lambda *_: "")
     segmented.ui.segNrrdButton.wrapped.click()
