@@ -14,6 +14,7 @@ from hnseg.cli.main import main
 from hnseg.image.files import write_volume
 from hnseg.image.grid import Grid
 from hnseg.image.itk import to_sitk
+from hnseg.image.segmentation import Segmentation, write_segmentation
 from hnseg.image.volume import Volume
 from hnseg.reporting.record import read_record
 
@@ -64,6 +65,15 @@ def test_nan_voxels_are_refused_with_their_number(refused: Refused, ct: Volume, 
     assert "holds 3 NaN or infinite voxels" in refused("--ct", saved(ct.with_array(values), tmp_path / "nan.nrrd"))
 
 
+def test_nan_voxels_of_the_mr_are_refused_with_their_number(
+    refused: Refused, images: Path, mr: Volume, tmp_path: Path
+) -> None:
+    values = mr.array_kji.astype(np.float32)
+    values[2, 3, 4] = np.inf
+    path = saved(mr.with_array(values), tmp_path / "inf.nrrd")
+    assert "The MR holds 1 NaN or infinite voxels" in refused("--ct", images / "ct.nrrd", "--mr", path)
+
+
 def test_a_4d_image_is_refused(refused: Refused, tmp_path: Path) -> None:
     frames = sitk.JoinSeries([sitk.Image(9, 10, 11, sitk.sitkInt16)] * 3)
     assert "is 4D, of size (9, 10, 11, 3)" in refused("--ct", saved(frames, tmp_path / "movie.nii.gz"))
@@ -76,6 +86,28 @@ def test_a_2d_image_is_refused(refused: Refused, tmp_path: Path) -> None:
 def test_an_rgb_image_is_refused(refused: Refused, tmp_path: Path) -> None:
     colour = sitk.Image([9, 10, 11], sitk.sitkVectorUInt8, 3)
     assert "3 values per voxel, as RGB" in refused("--ct", saved(colour, tmp_path / "rgb.nrrd"))
+
+
+def test_a_photograph_is_refused(refused: Refused, tmp_path: Path) -> None:
+    picture = saved(sitk.Image([9, 10], sitk.sitkVectorUInt8, 3), tmp_path / "scan.png")
+    assert "scan.png: its name does not end in .nrrd" in refused("--ct", picture)
+
+
+@pytest.mark.parametrize(
+    "directions", ["(0,0,0) (0,4,0) (0,0,5)", "(nan,0,0) (0,4,0) (0,0,5)", "(4,0,0) (4,0,0) (0,0,5)"]
+)
+def test_a_header_without_sane_axes_is_refused(refused: Refused, ct: Volume, tmp_path: Path, directions: str) -> None:
+    path = saved(ct, tmp_path / "axes.nrrd")
+    header, voxels = path.read_bytes().split(b"\n\n", 1)
+    path.write_bytes(
+        re.sub(rb"space directions:.*", b"space directions: " + directions.encode(), header) + b"\n\n" + voxels
+    )
+    assert "axes.nrrd" in refused("--ct", path)
+
+
+def test_voxels_of_micrometres_are_refused(refused: Refused, ct: Volume, tmp_path: Path) -> None:
+    tiny = Volume(ct.array_kji, Grid(ct.grid.size_ijk, (0.004, 0.004, 0.005)))
+    assert "its spacing must be wrong" in refused("--ct", saved(tiny, tmp_path / "tiny.nrrd"))
 
 
 def test_a_ct_without_its_rescale_intercept_is_refused(refused: Refused, ct: Volume, tmp_path: Path) -> None:
@@ -114,6 +146,12 @@ def test_a_label_map_as_ct_is_refused(refused: Refused, ct: Volume, tmp_path: Pa
     assert "as label maps do; give the image" in refused("--ct", saved(labels, tmp_path / "labels.nrrd"))
 
 
+def test_a_segmentation_as_ct_is_refused(refused: Refused, ct: Volume, tmp_path: Path) -> None:
+    labels = ct.with_array((ct.array_kji > 0).astype(np.uint8) * 3)
+    write_segmentation(Segmentation.from_labels(labels), tmp_path / "organs.seg.nrrd")
+    assert "as label maps do; give the image" in refused("--ct", tmp_path / "organs.seg.nrrd")
+
+
 @pytest.mark.parametrize("ending", [".nrrd", ".nii.gz", ".mha"])
 def test_a_truncated_file_is_refused(refused: Refused, ct: Volume, tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"cut{ending}"
@@ -134,6 +172,14 @@ def test_a_missing_file_is_refused(refused: Refused, images: Path, tmp_path: Pat
     words: dict[str, object] = {"--ct": images / "ct.nrrd", "--mr": images / "mr.nrrd"}
     words[role] = tmp_path / "gone.tfm"
     assert "There is no file" in refused(*(word for pair in words.items() for word in pair))
+
+
+def test_links_in_a_circle_are_refused(refused: Refused, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.nrrd").symlink_to(tmp_path / "b.nrrd")
+    (tmp_path / "b.nrrd").symlink_to(tmp_path / "a.nrrd")
+    assert "a.nrrd: Too many levels of symbolic links" in refused("--ct", tmp_path / "a.nrrd")
+    words = ("--ct", images / "ct.nrrd")
+    assert "cannot be written" in refused(*words, output=tmp_path / "a.nrrd" / "organs.nrrd")
 
 
 def test_a_folder_without_dicom_is_refused(refused: Refused, tmp_path: Path) -> None:
