@@ -32,8 +32,12 @@ def say_warnings(warnings: Iterable[str]) -> None:
 
 
 def set_verbosity(*, verbose: bool) -> None:
-    """Send the engine's log to standard error: everything if verbose, else warnings."""
+    """Send the engine's log to standard error: everything if verbose, else warnings.
+
+    Not pydicom's below errors: its warnings about odd values quote them, and a value may be the patient's name.
+    """
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("pydicom").addFilter(lambda record: record.levelno >= logging.ERROR)  # its import resets levels
     logging.getLogger("hnseg").setLevel(logging.DEBUG if verbose else logging.WARNING)
 
 

@@ -43,6 +43,14 @@ def tolerant() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def odd_uids_kept() -> Iterator[None]:
+    """Without pydicom's warnings about malformed UIDs: references must repeat the original's, whatever they are."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Invalid value for VR UI")
+        yield
+
+
 def write_object(dataset: Dataset, path: str | Path, *, transfer_syntax: UID = ImplicitVRLittleEndian) -> None:
     """Write as a part 10 file, atomically.
 

@@ -125,7 +125,9 @@ def _pick(path: Path, preferred: Collection[str]) -> SeriesInfo:
 def _header(path: Path) -> Dataset:
     try:
         with tolerant():
-            return dcmread(path, stop_before_pixels=True)
+            header = dcmread(path, stop_before_pixels=True)
+            header.decode()  # now, and not at first use: pydicom warns of odd values as it converts them
+            return header
     except Exception as error:
         raise UnreadableFile(
             f"{path.name} is not readable as DICOM ({type(error).__name__}); fetch it again."

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from hnseg.evaluation.cohort import Cohort
 from hnseg.evaluation.statistics import limits_of_agreement
@@ -22,6 +23,9 @@ from hnseg.reporting.views import SOFT_TISSUE_HU, Plane, window
 _COLOURS = ("#1f5fa8", "#d1722c", "#1e7d4f", "#8a3ea1", "#b3261e", "#5b6875")
 _REFERENCE_RGB, _PREDICTION_RGB = (90, 220, 120), (255, 80, 70)
 _MARGIN_MM = 12.0
+_LINEAR_UP_TO_MM = 10.0
+_MM_TICKS = (0, 2, 4, 6, 8, 10, 20, 50, 100, 200, 500)
+_BONY_HU, _BONE_WINDOW_HU = 250.0, (-600.0, 1600.0)
 _AIR_HU = -1024.0
 
 
@@ -54,6 +58,10 @@ def box_plot(
     axes.set_xticks(range(len(organs)), organs, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_xlim(-0.7, len(organs) - 0.3)
     axes.set_ylabel(label)
+    if metric.endswith("_mm"):  # one organ that lies far off must not flatten all the others
+        axes.set_yscale("symlog", linthresh=_LINEAR_UP_TO_MM)
+        axes.set_yticks(_MM_TICKS, [f"{mm:g}" for mm in _MM_TICKS])
+        axes.minorticks_off()
     axes.set_ylim(bottom=0.0)
     axes.grid(axis="y", color="#dde3e9")
     axes.set_axisbelow(True)
@@ -116,7 +124,8 @@ def disagreement_picture(prediction: Volume, reference: Volume, ct: Volume | Non
     gray = np.full(grid.shape_kji, 40, np.uint8)
     if ct is not None:
         hu = resample(ct.with_array(ct.array_kji.astype(np.float32)), grid, fill=_AIR_HU).array_kji
-        gray = window(hu, SOFT_TISSUE_HU)
+        bony = expected.any() and np.median(hu[expected]) > _BONY_HU
+        gray = window(hu, _BONE_WINDOW_HU if bony else SOFT_TISSUE_HU)
     return png(montage([_slice(plane, gray, predicted, expected, grid.spacing_mm[0]) for plane in Plane], columns=3))
 
 
@@ -135,7 +144,9 @@ def _slice(
 
 
 def _outline(mask: NDArray[np.bool_], zoom: int) -> NDArray[np.bool_]:
-    return edges(np.kron(mask, np.ones((zoom, zoom), np.bool_)).astype(np.uint8))
+    """Two pixels wide, as the page shows pictures at about half their size."""
+    thin = edges(np.kron(mask, np.ones((zoom, zoom), np.bool_)).astype(np.uint8))
+    return np.asarray(ndimage.binary_dilation(thin, np.ones((2, 2), np.bool_)))
 
 
 def _viewing_grid(prediction: Volume, reference: Volume) -> Grid:

@@ -15,7 +15,7 @@ _METRICS = (
     ("added_path_length_mm", "added path mm", "{:.0f}"), ("volume_error", "volume error", "{:+.1%}"),
     ("centroid_shift_mm", "centroid mm", "{:.1f}"), ("z_restricted_dsc", "DSC within z", "{:.3f}"),
 )  # fmt: skip
-_TESTED = (("dsc", "DSC"), ("hd95_mm", "HD95, mm"))
+_TESTED = (("dsc", "DSC", "{:+.3f}"), ("hd95_mm", "HD95, mm", "{:+.2f}"))
 
 
 def means_table(cohort: Cohort, ceiling: Mapping[str, float]) -> str:
@@ -56,7 +56,9 @@ def comparison(cohorts: Sequence[Cohort]) -> str:
     """The ranking, and the first system's paired tests against each other one; nothing for a single system."""
     first, *others = cohorts
     tests = [
-        _tests(first, other, words, paired_tests(first, other, metric)) for other in others for metric, words in _TESTED
+        _tests(f"{words}: {first.system} − {other.system}", form, paired_tests(first, other, metric))
+        for other in others
+        for metric, words, form in _TESTED
     ]
     return _ranking(challenge_ranking(cohorts)) + "".join(tests) if others else ""
 
@@ -113,22 +115,14 @@ def _ranking(ranks: Sequence[Rank]) -> str:
     return section("Ranking", f"{head}{''.join(rows)}", words)
 
 
-def _tests(first: Cohort, other: Cohort, words: str, tests: Sequence[PairedTest]) -> str:
+def _tests(title: str, form: str, tests: Sequence[PairedTest]) -> str:
     head = _head(["Organ"], ["cases", "difference", "95 % interval", "p (Wilcoxon)", "p (Holm)"])
-    rows = [
-        _row(
-            [test.organ],
-            [
-                str(test.cases),
-                f"{test.difference:+.3f}",
-                f"{cell(test.low, '{:+.3f}')} … {cell(test.high, '{:+.3f}')}",
-                f"{test.p:.3g}",
-                cell(test.p_holm, "{:.3g}"),
-            ],
-        )
-        for test in tests
-    ]
-    return section(f"{words}: {first.system} − {other.system}", f"{head}{''.join(rows)}")
+    rows = []
+    for test in tests:
+        interval = f"{cell(test.low, form)} … {cell(test.high, form)}"
+        numbers = [str(test.cases), cell(test.difference, form), interval, f"{test.p:.3g}", cell(test.p_holm, "{:.3g}")]
+        rows.append(_row([test.organ], numbers))
+    return section(title, f"{head}{''.join(rows)}")
 
 
 def _head(texts: Iterable[str], numbers: Iterable[str]) -> str:

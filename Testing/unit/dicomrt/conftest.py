@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RTDoseStorage, generate_uid
 
 PATIENT_NAME = "Müller^Änne"
 
@@ -110,3 +110,44 @@ def series_maker():
 @pytest.fixture
 def read_dicom():
     return pydicom.dcmread
+
+
+def save_dose(path, dose, *, absolute=False, reverse=False, **changes):
+    dataset = FileDataset(None, {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = RTDoseStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    dataset.Modality, dataset.DoseUnits, dataset.DoseType, dataset.DoseSummationType = (
+        "RTDOSE",
+        "GY",
+        "PHYSICAL",
+        "PLAN",
+    )
+    grid, array = dose.grid, dose.array_kji
+    heights = np.arange(grid.size_ijk[2]) * grid.spacing_mm[2]
+    origin = np.array(grid.origin_lps)
+    if reverse:
+        origin, heights, array = grid.to_lps((0, 0, grid.size_ijk[2] - 1)), -heights, array[::-1]
+    dataset.ImagePositionPatient = origin.tolist()
+    dataset.ImageOrientationPatient = [*grid.axes[:, 0], *grid.axes[:, 1]]
+    dataset.PixelSpacing = [grid.spacing_mm[1], grid.spacing_mm[0]]
+    dataset.GridFrameOffsetVector = (heights + (origin[2] if absolute else 0.0)).tolist()
+    dataset.Columns, dataset.Rows, dataset.NumberOfFrames = grid.size_ijk
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 32
+    dataset.HighBit, dataset.PixelRepresentation = 31, 0
+    dataset.DoseGridScaling = "1e-6"
+    dataset.PixelData = np.rint(array / 1e-6).astype("<u4").tobytes()
+    for keyword, value in changes.items():
+        if value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_dose():
+    """Saves a dose volume as an RTDOSE; keywords change or remove attributes."""
+    return save_dose

@@ -4,8 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ImplicitVRLittleEndian, RTDoseStorage, generate_uid
 from scipy import integrate
 
 from hnseg.cli.main import main
@@ -31,41 +29,6 @@ def ball(grid=LABEL_GRID, radius=12.0, centre=(0.0, 0.0, 0.0)):
     indices = np.stack(np.meshgrid(*map(np.arange, grid.size_ijk), indexing="ij"), axis=-1)
     inside = np.linalg.norm(grid.to_lps(indices) - centre, axis=-1) <= radius
     return Volume(inside.transpose(2, 1, 0), grid)
-
-
-def write_dose(path, dose, *, absolute=False, reverse=False, **changes):
-    dataset = FileDataset(None, {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
-    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = RTDoseStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
-    dataset.Modality, dataset.DoseUnits, dataset.DoseType, dataset.DoseSummationType = (
-        "RTDOSE",
-        "GY",
-        "PHYSICAL",
-        "PLAN",
-    )
-    grid, array = dose.grid, dose.array_kji
-    heights = np.arange(grid.size_ijk[2]) * grid.spacing_mm[2]
-    origin = np.array(grid.origin_lps)
-    if reverse:
-        origin, heights, array = grid.to_lps((0, 0, grid.size_ijk[2] - 1)), -heights, array[::-1]
-    dataset.ImagePositionPatient = origin.tolist()
-    dataset.ImageOrientationPatient = [*grid.axes[:, 0], *grid.axes[:, 1]]
-    dataset.PixelSpacing = [grid.spacing_mm[1], grid.spacing_mm[0]]
-    dataset.GridFrameOffsetVector = (heights + (origin[2] if absolute else 0.0)).tolist()
-    dataset.Columns, dataset.Rows, dataset.NumberOfFrames = grid.size_ijk
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = 32
-    dataset.HighBit, dataset.PixelRepresentation = 31, 0
-    dataset.DoseGridScaling = "1e-6"
-    dataset.PixelData = np.rint(array / 1e-6).astype("<u4").tobytes()
-    for keyword, value in changes.items():
-        if value is None:
-            delattr(dataset, keyword)
-        else:
-            setattr(dataset, keyword, value)
-    dataset.save_as(path, enforce_file_format=True)
-    return path
 
 
 def test_a_uniform_dose_is_every_statistic():
@@ -129,14 +92,14 @@ def test_what_the_dose_grid_does_not_cover_is_left_out_and_said():
 
 
 @pytest.mark.parametrize("layout", [{}, {"absolute": True}, {"reverse": True}])
-def test_a_dose_file_is_read_in_gy_whichever_way_its_planes_are_given(tmp_path, layout):
+def test_a_dose_file_is_read_in_gy_whichever_way_its_planes_are_given(write_dose, tmp_path, layout):
     dose = dose_of(lambda x, y, z: 30 + 0.1 * x + 0.2 * y + 0.3 * z)
     read = read_dose(write_dose(tmp_path / "RD.dcm", dose, **layout))
     assert read.grid.is_close(dose.grid)
     np.testing.assert_allclose(read.array_kji, dose.array_kji, atol=1e-5)
 
 
-def test_oblique_dose_grids_keep_their_place(tmp_path):
+def test_oblique_dose_grids_keep_their_place(write_dose, tmp_path):
     c, s = np.cos(0.2), np.sin(0.2)
     grid = Grid((11, 9, 7), (2.0, 3.0, 4.0), (5.0, -3.0, 8.0), (c, -s, 0, s, c, 0, 0, 0, 1))
     assert read_dose(write_dose(tmp_path / "RD.dcm", dose_of(lambda x, y, z: 20 + z, grid))).grid.is_close(grid)
@@ -152,13 +115,13 @@ def test_oblique_dose_grids_keep_their_place(tmp_path):
         ({"GridFrameOffsetVector": [0.0, 3.0, 7.0]}, UnsupportedImage, "unevenly"),
     ],
 )
-def test_doses_that_cannot_be_used_are_refused_in_a_sentence(tmp_path, changes, kind, words):
+def test_doses_that_cannot_be_used_are_refused_in_a_sentence(write_dose, tmp_path, changes, kind, words):
     path = write_dose(tmp_path / "RD.dcm", dose_of(lambda x, y, z: 0 * x + 1.0), **changes)
     with pytest.raises(kind, match=words):
         read_dose(path)
 
 
-def test_the_command_writes_the_statistics_of_every_organ(tmp_path, capsys):
+def test_the_command_writes_the_statistics_of_every_organ(write_dose, tmp_path, capsys):
     write_dose(tmp_path / "RD.dcm", dose_of(lambda x, y, z: 0 * x + 25.0))
     segmentation = Segmentation.from_masks({"Parotid_L": ball(), "SpinalCord": ball(radius=5.0, centre=(10, 10, 10))})
     write_segmentation(segmentation, tmp_path / "organs.seg.nrrd")

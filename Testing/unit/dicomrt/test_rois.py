@@ -1,6 +1,5 @@
 """What other systems write, and what nobody should: contours that dangle, repeat, stay open or make no sense."""
 
-import random
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,11 @@ from pydicom.dataset import Dataset
 
 from hnseg.cli.main import main
 from hnseg.dicomrt.rasterise import rasterise
-from hnseg.dicomrt.read import read_on_series, read_structure_set
+from hnseg.dicomrt.read import read_on_series
 from hnseg.dicomrt.rois import Contour, read_rois
 from hnseg.dicomrt.series import open_series
 from hnseg.dicomrt.structure_set import write_structure_set
-from hnseg.errors import HNSegError, InputError, UnreadableFile
+from hnseg.errors import InputError, UnreadableFile
 from hnseg.image.grid import Grid
 from hnseg.image.segmentation import Segmentation
 from hnseg.image.volume import Volume
@@ -181,25 +180,6 @@ def test_a_file_without_regions_says_so(structure_set, axial_series):
     path = structure_set(lambda dataset: delattr(dataset, "StructureSetROISequence"))
     with pytest.raises(InputError, match="holds no structure"):
         read_on_series(path, axial_series.folder)
-
-
-def test_fuzzed_and_truncated_files_give_a_sentence(structure_set, axial_series, tmp_path):
-    whole = structure_set(lambda dataset: None).read_bytes()
-    grid = open_series(axial_series.folder).grid
-    rng = random.Random(7)
-    said = []
-    for trial in range(60):
-        broken = bytearray(whole[: rng.randrange(1, len(whole))] if trial % 3 == 0 else whole)
-        for _ in range(rng.choice([0, 1, 8, 60])):
-            broken[rng.randrange(len(broken))] = rng.randrange(256)
-        path = tmp_path / "broken.dcm"
-        path.write_bytes(broken)
-        try:
-            read_structure_set(path, grid)
-        except HNSegError as error:
-            said.append(str(error))
-    assert len(said) > 5
-    assert all(sentence.endswith(".") and "\n" not in sentence for sentence in said)
 
 
 @pytest.mark.parametrize("content", [b"", b"not dicom", b"\0" * 128 + b"DICM"])

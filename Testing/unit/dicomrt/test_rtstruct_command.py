@@ -1,5 +1,8 @@
 """`hnseg rtstruct write | read`, as the command line contract has it."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pydicom
 import pytest
@@ -66,6 +69,21 @@ def test_no_patient_data_reaches_the_terminal(axial_series, organs, tmp_path, ca
     for secret in ("Müller", "Änne", "P-4711", "19500102"):
         assert secret not in said
         assert not any(secret in path.name for path in tmp_path.iterdir())
+
+
+def test_odd_values_are_not_quoted_since_they_may_name_the_patient(series_maker, tmp_path):
+    made = series_maker(tmp_path / "ct", size=(24, 22, 4))
+    for file in made.files:
+        content = file.read_bytes().replace("Müller^Änne".encode("latin-1"), "Müller\\Änne".encode("latin-1"))
+        file.write_bytes(content.replace(b"P-4711", b"\x01-4711").replace(b".8.498.", b".8.098."))
+    mask = np.ones((4, 22, 24), bool)
+    organs = Segmentation.from_masks({"Lips": Volume(mask, open_series(made.folder).grid)})
+    write_segmentation(organs, tmp_path / "in.seg.nrrd")
+    words = ["--series", made.folder, "--labels", tmp_path / "in.seg.nrrd", "-o", tmp_path / "RT.dcm", "--model", "m"]
+    command = [sys.executable, "-m", "hnseg.cli.main", "rtstruct", "write", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "4711" not in done.stdout
 
 
 def test_evaluate_takes_an_rtstruct_with_its_series_or_on_the_references_grid(axial_series, organs, tmp_path):

@@ -223,6 +223,8 @@ def check_observers(deepmind, patient, organ):
     if not all(path.exists() for path in paths):
         return False
     first, second = (read_volume(path) for path in paths)
+    if not (first.array_kji.any() and second.array_kji.any()):
+        return False
     box = box_around((first.array_kji > 0) | (second.array_kji > 0))
     reference, prediction = first.array_kji[box] > 0, second.array_kji[box] > 0
     row = score_organ(organ, prediction, reference, cropped(first.grid, box), tolerance_mm=2.0)
