@@ -42,11 +42,6 @@ class FinalCheckpoint(pl.Callback):  # type: ignore[misc]
         if trainer.global_step >= trainer.max_steps:
             trainer.save_checkpoint(self.file)
 
-    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Save if training stops early."""
-        if trainer.should_stop and not trainer.sanity_checking:
-            trainer.save_checkpoint(self.file)
-
 
 class OrganCounts(pl.Callback):  # type: ignore[misc]
     """Counts, per organ, the patches that showed it and its voxels in them; ``organ_patches.csv`` in the run's folder.

@@ -131,7 +131,8 @@ class OptimisationConfig:
     "cosine" falls from the start; "restarts" is a cosine anew every ``restart_steps``; "plateau" is divided by ten
     after ``patience`` validations without a better loss. All end at ``least_learning_rate``. Every ``validate_every``
     steps (0: never) the loss of ``validation_patches`` unseen, unaugmented patches is measured: the best checkpoint,
-    "plateau" and ``stop_after`` (validations without a better loss; 0: never) follow it. ``precision``: "auto" is bf16
+    "plateau" and ``stop_after`` (validations without a better loss; 0: never) follow it, and the last checkpoint, else
+    saved every ``checkpoint_every`` steps, is that after the last validation. ``precision``: "auto" is bf16
     on a GPU and float32 elsewhere.
     """
 

@@ -84,22 +84,29 @@ def _callbacks(config: TrainConfig, folder: Path) -> list[pl.Callback]:
         DataWait(),
         OrganCounts(folder),
         TQDMProgressBar(refresh_rate=20),
-        ModelCheckpoint(
-            checkpoints,
-            filename="step-{step}",
-            auto_insert_metric_name=False,
-            every_n_train_steps=settings.checkpoint_every,
-            save_last=True,
-            enable_version_counter=False,
-        ),
+        FinalCheckpoint(checkpoints / CHECKPOINT),
+        _checkpoints(config, checkpoints),
     ]
-    if settings.validate_every:
-        found.append(
-            ModelCheckpoint(checkpoints, filename=Path(BEST).stem, monitor="val_loss", enable_version_counter=False)
-        )
     if settings.stop_after:
         found.append(EarlyStopping("val_loss", patience=settings.stop_after, check_on_train_epoch_end=False))
-    return [*found, FinalCheckpoint(checkpoints / CHECKPOINT)]
+    return found
+
+
+def _checkpoints(config: TrainConfig, folder: Path) -> ModelCheckpoint:
+    """The last one every so many steps; with a validation loss the best and the last one, after each validation."""
+    settings = config.optimisation
+    if settings.validate_every:
+        return ModelCheckpoint(
+            folder, filename=Path(BEST).stem, monitor="val_loss", save_last=True, enable_version_counter=False
+        )
+    return ModelCheckpoint(
+        folder,
+        filename="step-{step}",
+        auto_insert_metric_name=False,
+        every_n_train_steps=settings.checkpoint_every,
+        save_last=True,
+        enable_version_counter=False,
+    )
 
 
 def _precision(config: TrainConfig) -> str:

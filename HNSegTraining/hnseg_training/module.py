@@ -53,6 +53,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
 
     def on_validation_epoch_start(self) -> None:
         """Sums of this validation; no buffer, since averaged weights and buffers take turns with the current ones."""
+        self.unseen_losses: list[Tensor] = []
         self.overlaps = torch.zeros(2, len(self.yardstick.class_weights), device=self.device)
 
     def validation_step(self, batch: Patch, batch_index: int) -> None:
@@ -60,12 +61,21 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         labels, merge = self._classes(batch)
         logits = self._logits(batch["image"])
         loss = torch.stack(list(self._terms(self.yardstick, logits, labels, merge, 1.0).values())).sum()
-        self.log("val_loss", loss, on_epoch=True, sync_dist=True, prog_bar=True, batch_size=len(labels))
+        self.unseen_losses.append(loss)
         self.overlaps += _overlaps(*self._ordered(logits, labels), merge)
 
     def on_validation_epoch_end(self) -> None:
-        """Soft DSC over all validation patches: its mean is logged, and weighs the organs if that is asked for."""
-        overlap, size = self.trainer.strategy.reduce(self.overlaps, reduce_op="sum")
+        """Log the loss and the mean soft DSC of the validation patches; step the plateau, weigh the organs by it.
+
+        All of it happens before the checkpoint that follows, so that a resumed run knows it.
+        """
+        reduce = self.trainer.strategy.reduce
+        loss = reduce(torch.stack(self.unseen_losses).mean(), reduce_op="mean")
+        self.log("val_loss", loss, prog_bar=True)
+        plateau = self.lr_schedulers()
+        if isinstance(plateau, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            plateau.step(loss)
+        overlap, size = reduce(self.overlaps, reduce_op="sum")
         dice = torch.where(size > 0, overlap / size, torch.nan)
         dice[0] = torch.nan
         if not dice.isnan().all():

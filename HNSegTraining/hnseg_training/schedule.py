@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -24,12 +25,12 @@ def optimiser(parameters: Iterable[Tensor], settings: OptimisationConfig) -> tor
 
 
 def scheduler(optimizer: torch.optim.Optimizer, settings: OptimisationConfig) -> dict[str, Any]:
-    """The schedule as Lightning takes it: stepped with the optimiser, or with the validation loss."""
+    """The schedule as Lightning takes it: stepped with the optimiser, or by the module with the validation loss."""
     if settings.schedule == "plateau":
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, factor=0.1, patience=settings.patience, min_lr=settings.least_learning_rate
         )
-        return {"scheduler": plateau, "interval": "step", "frequency": settings.validate_every, "monitor": "val_loss"}
+        return {"scheduler": plateau, "interval": "step", "frequency": sys.maxsize, "monitor": "val_loss"}
     stepwise = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_share, settings=settings))
     return {"scheduler": stepwise, "interval": "step"}
 

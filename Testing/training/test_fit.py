@@ -12,6 +12,7 @@ from hnseg.preprocessing import PreprocessSettings
 from hnseg_training.config import (
     AugmentationConfig,
     CohortConfig,
+    LossConfig,
     NetworkConfig,
     OptimisationConfig,
     PatchConfig,
@@ -58,7 +59,21 @@ def test_a_cohort_on_disk_becomes_a_bundle_that_opens(config, tmp_path):
     assert "not a medical device" in bundle.card
 
 
-def test_interrupted_and_resumed_training_gives_the_same_weights(config, tmp_path, monkeypatch):
+def with_everything_that_remembers(config):
+    """Plateau, organs' weights, mixup and two samples a batch: all of them must survive an interruption."""
+    return dataclasses.replace(
+        config,
+        validation=config.cohorts,
+        loss=LossConfig(terms={"focal": 1.0, "soft_dice": 1.0}, adapt_to_organs=True, mixup="weighted"),
+        optimisation=dataclasses.replace(
+            config.optimisation, batch_size=2, schedule="plateau", patience=0, validate_every=1, validation_patches=2
+        ),
+    )
+
+
+@pytest.mark.parametrize("change", [lambda config: config, with_everything_that_remembers], ids=["plain", "everything"])
+def test_interrupted_and_resumed_training_gives_the_same_weights(config, change, tmp_path, monkeypatch):
+    config = change(config)
     fit(config, tmp_path / "whole", on_progress=silent)
     step = SegmentationModule.training_step
 

@@ -40,7 +40,6 @@ def test_the_plateau_divides_by_ten_when_nothing_gets_better():
     settings = OptimisationConfig(schedule="plateau", patience=1, validate_every=5, learning_rate=1.0)
     optimizer = optimiser([nn.Parameter(torch.zeros(1))], settings)
     plan = scheduler(optimizer, settings)
-    assert (plan["monitor"], plan["frequency"]) == ("val_loss", 5)
     found = []
     for loss in (1.0, 0.9, 0.95, 0.92, 0.91):
         plan["scheduler"].step(loss)

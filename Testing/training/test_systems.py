@@ -32,6 +32,7 @@ def tiny(path, cohort):
     """The smoke run of a configuration on the tiny cohort, for two steps on patches of 32³ or a few slices."""
     config = with_steps(smoke(load_config(path)), 2)
     arguments = dict(config.network.arguments)
+    width = 64 if config.network.name in ("nnunet", "resnet18_unet") else 32  # norms need two voxels at the bottom
     if "patch_kji" in arguments:
         arguments["patch_kji"] = [32, 32, 32]
     return dataclasses.replace(
@@ -42,7 +43,7 @@ def tiny(path, cohort):
         network=dataclasses.replace(config.network, arguments=arguments),
         patch=dataclasses.replace(
             config.patch,
-            size_kji=(config.patch.size_kji[0], 32, 32),
+            size_kji=(config.patch.size_kji[0], 32, width),
             predict_kji=config.patch.predict_kji and (8, 32, 32),
         ),
     )
@@ -93,7 +94,8 @@ def test_transfer_to_other_organs_keeps_the_first_half_of_the_layers(tiny_cohort
     checkpoint = transfer(config, tmp_path, smoke=True, on_progress=silent)
     source = tmp_path / f"{config.name}-source" / "checkpoints" / "last.ckpt"
     before, after = averaged_weights(source), averaged_weights(checkpoint)
-    same = {name for name in before if torch.equal(before[name], after[name])}
+    like = {name for name in before if before[name].shape == after[name].shape}
+    same = {name for name in like if torch.allclose(before[name], after[name], rtol=0, atol=1e-6)}  # averages round
     changed = set(before) - same
     assert len(same) > 5
     assert len(changed) > 5
