@@ -1,7 +1,7 @@
 """HNSeg's self-tests in the desktop application, with an exit code that tells the truth.
 
     Slicer --testing --no-splash --additional-module-paths HNSegExtension/SegmentEditorHNSeg HNSegExtension/HNSeg
-           --python-script Testing/slicer/run_self_tests.py [--allow-skipped]
+           HNSegExtension/HNSegCuration --python-script Testing/slicer/run_self_tests.py [--allow-skipped]
 
 0: everything ran and passed. 1: something failed or could not be loaded. 2: something was skipped, as Slicer lacks
 packages; ``--allow-skipped`` makes that 0, and the log still says SKIPPED.
@@ -14,7 +14,7 @@ import unittest
 
 import slicer
 
-MODULES = ("SegmentEditorHNSeg", "HNSeg")
+MODULES = ("SegmentEditorHNSeg", "HNSeg", "HNSegCuration")
 
 
 def tests_of(name):

@@ -1,0 +1,347 @@
+"""The curator's module: a folder of cases in, a data set to train on out, every case to look at."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import qt
+import slicer
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+
+_FOLDER = Path(__file__).resolve().parent
+for _place in (
+    _FOLDER,
+    _FOLDER.parent,
+):  # installed, the packages lie beside this file; in a source tree, one folder up
+    if (_place / "HNSegLib").is_dir() and str(_place) not in sys.path:
+        sys.path.append(str(_place))
+
+_FAILED = "color: #e53935; font-weight: bold;"
+_COLUMNS = ("name", "verdict", "registration", "organs")
+
+
+class HNSegCuration(ScriptedLoadableModule):
+    """What Slicer lists."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = "Head-neck curation (HNSeg)"
+        self.parent.categories = ["Segmentation", "Radiotherapy"]
+        self.parent.dependencies = ["Segmentations"]
+        self.parent.contributors = ["HNSeg contributors"]
+        self.parent.helpText = (
+            "Turns a folder of CT, MR and masks (HaN-Seg, PDDCA, HECKTOR, OpenKBP, DICOM) into a checked data set: MR "
+            "registered to CT, masks stacked, overlaps and sides checked, splits, exports and a report."
+        )
+        self.parent.acknowledgementText = "Research use only, not a medical device."
+
+
+class HNSegCurationLogic(ScriptedLoadableModuleLogic):
+    """The module without its widgets: one job, the person's verdicts, the cases."""
+
+    def __init__(self):
+        ScriptedLoadableModuleLogic.__init__(self)
+        from HNSegLib.curating import CurateJob, curation_desk
+
+        self.desk = curation_desk()
+        self.job = CurateJob(self.desk)
+        self.accepted, self.rejected = set(), set()
+
+    def overrule(self, cases, used):
+        """A person's word on the MRs of these cases; it counts from the next curation on."""
+        for case in cases:
+            (self.accepted if used else self.rejected).add(case)
+            (self.rejected if used else self.accepted).discard(case)
+
+    def request(self, source, target, **choices):
+        """A request from what the widgets hold; ``ConfigError`` where that cannot be."""
+        from hnseg.curation.settings import CurationSettings
+        from hnseg.curation.shape import ShapeSettings
+        from hnseg.jobs.curate import CurateRequest
+
+        settings = CurationSettings(
+            partial=choices["partial"],
+            registration="rigid" if choices["register"] else "none",
+            shape=ShapeSettings(choices["shape"]),
+        )
+        return CurateRequest(
+            source, target, settings, choices["workers"], accept_mr=tuple(sorted(self.accepted)),
+            reject_mr=tuple(sorted(self.rejected)),
+        )  # fmt: skip
+
+    def close(self):
+        """End the worker."""
+        self.job.cancel()
+        self.desk.close()
+
+
+class HNSegCurationWidget(ScriptedLoadableModuleWidget):
+    """Folders and choices, progress, the table of cases."""
+
+    logic = ui = timer = None
+
+    def setup(self):
+        """Called by Slicer once, when the module is first shown."""
+        ScriptedLoadableModuleWidget.setup(self)
+        from hnseg.version import RESEARCH_USE
+
+        widget = slicer.util.loadUI(self.resourcePath("UI/HNSegCuration.ui"))
+        self.layout.addWidget(widget)
+        self.ui = slicer.util.childWidgetVariables(widget)
+        self.logic = HNSegCurationLogic()
+        self.ui.researchUseLabel.setText(f"<small>{RESEARCH_USE}</small>")
+        self.ui.progressBar.setVisible(False)
+        self.timer = qt.QTimer(widget)
+        self.timer.setInterval(200)
+        self._connections = []
+        self._connectAll()
+        self.enter()
+
+    def cleanup(self):
+        """The application closes, or the module is reloaded."""
+        if self.ui is None:
+            return
+        self.timer.stop()
+        for sender, signal, slot in self._connections:
+            sender.disconnect(signal, slot)
+        self.logic.close()
+        self._connections, self.ui = [], None
+
+    def enter(self):
+        """The user came to this module."""
+        self.showSetUp()
+        self.showCases()
+
+    def _connectAll(self):
+        ui = self.ui
+        self._connect(self.timer, "timeout()", self.onTimer)
+        self._connect(ui.installButton, "clicked()", self.onInstall)
+        self._connect(ui.inputButton, "clicked()", self.onChooseInput)
+        self._connect(ui.outputButton, "clicked()", self.onChooseOutput)
+        self._connect(ui.inputEdit, "textChanged(QString)", self.showAvailability)
+        self._connect(ui.outputEdit, "textChanged(QString)", self.showCases)
+        self._connect(ui.curateButton, "clicked()", self.onCurate)
+        self._connect(ui.cancelButton, "clicked()", self.onCancel)
+        self._connect(ui.casesTable, "itemSelectionChanged()", self.showAvailability)
+        self._connect(ui.openButton, "clicked()", self.onOpen)
+        self._connect(ui.acceptButton, "clicked()", self.onAccept)
+        self._connect(ui.rejectButton, "clicked()", self.onReject)
+
+    def _connect(self, sender, signal, slot):
+        sender.connect(signal, slot)
+        self._connections.append((sender, signal, slot))
+
+    # Slots
+
+    def onInstall(self):
+        """Install what is missing, as the user asks."""
+        from HNSegLib import setting_up
+
+        qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
+        try:
+            setting_up.install(
+                _missing(),
+                torch_installer=setting_up.torch_installer_of_slicer,
+                pip_install=setting_up.pip_install_of_slicer,
+            )
+            self.showSetUp()
+        except setting_up.SetUpFailed as error:
+            self.ui.setUpLabel.setText(str(error))
+        finally:
+            qt.QApplication.restoreOverrideCursor()
+
+    def onChooseInput(self):
+        """Ask for the folder with the cases."""
+        self.ui.inputEdit.setText(qt.QFileDialog.getExistingDirectory(None, "Folder with the cases"))
+
+    def onChooseOutput(self):
+        """Ask where the data set goes."""
+        self.ui.outputEdit.setText(qt.QFileDialog.getExistingDirectory(None, "Folder for the data set"))
+
+    def onCurate(self):
+        """Hand the folder to the worker; the timer shows how it goes."""
+        from hnseg.errors import HNSegError
+
+        try:
+            self.logic.job.start(self._request())
+        except HNSegError as error:
+            self._say(str(error), failed=True)
+        else:
+            self.timer.start()
+            self.showState()
+
+    def onCancel(self):
+        """Stop the worker; what is finished stays."""
+        self.logic.job.cancel()
+        self.onTimer()
+
+    def onTimer(self):
+        """Take in progress, and cases that have come."""
+        self.logic.job.poll()
+        self.showState()
+        if len(self._finished()) != self.ui.casesTable.rowCount or not self.logic.job.state.busy:
+            self.showCases()
+        if not self.logic.job.state.busy:
+            self.timer.stop()
+
+    def onOpen(self):
+        """Show the chosen case in the scene, its MR over its CT."""
+        from hnseg.errors import HNSegError
+        from HNSegLib.curating import open_case
+
+        qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
+        try:
+            open_case(slicer.mrmlScene, Path(self.ui.outputEdit.text) / "cases" / self.chosen()[0])
+        except HNSegError as error:
+            self._say(str(error), failed=True)
+        finally:
+            qt.QApplication.restoreOverrideCursor()
+
+    def onAccept(self):
+        """The chosen cases' MRs are right, whatever the check says."""
+        self._overrule(used=True)
+
+    def onReject(self):
+        """The chosen cases' MRs are to be left out."""
+        self._overrule(used=False)
+
+    # Views
+
+    def showSetUp(self):
+        """What is missing, if anything."""
+        absent = _missing()
+        self.ui.setUpBox.setVisible(bool(absent))
+        self.ui.setUpLabel.setText(f"Curation still needs: {', '.join(map(str, absent))}." if absent else "")
+        self.showAvailability()
+
+    def showAvailability(self, *_):
+        """What can be clicked now."""
+        ui, busy, chosen = self.ui, self.logic.job.state.busy, self.chosen()
+        ui.curateButton.setEnabled(bool(ui.inputEdit.text and ui.outputEdit.text) and not busy and not _missing())
+        ui.cancelButton.setEnabled(busy)
+        ui.openButton.setEnabled(len(chosen) == 1)
+        for button in (ui.acceptButton, ui.rejectButton):
+            button.setEnabled(bool(chosen) and not busy)
+
+    def showState(self):
+        """Progress, or how it ended."""
+        state = self.logic.job.state
+        self.ui.progressBar.setVisible(state.busy)
+        self.ui.progressBar.setValue(round(1000 * state.fraction))
+        self._say(state.text, failed=state.failed)
+        self.showAvailability()
+
+    def showCases(self, *_):
+        """Fill the table from the output folder."""
+        rows = self._rows()
+        table = self.ui.casesTable
+        blocked = table.blockSignals(True)
+        table.setRowCount(len(rows))
+        for number, row in enumerate(rows):
+            for column, name in enumerate(_COLUMNS):
+                item = qt.QTableWidgetItem(getattr(row, name))
+                item.setToolTip("\n".join(row.notes))
+                table.setItem(number, column, item)
+        table.blockSignals(blocked)
+        self.showAvailability()
+
+    def chosen(self):
+        """Names of the chosen cases that are finished."""
+        table = self.ui.casesTable
+        rows = sorted({index.row() for index in table.selectionModel().selectedRows()})
+        return [table.item(row, 0).text() for row in rows if table.item(row, 1).text() != "failed"]
+
+    def _overrule(self, used):
+        self.logic.overrule(self.chosen(), used)
+        words = "used whatever the check says" if used else "left out"
+        self._say(f"The MR of {', '.join(self.chosen())} will be {words}; click Curate to do these cases again.")
+
+    def _say(self, text, failed=False):
+        self.ui.statusLabel.setText(text)
+        self.ui.statusLabel.setStyleSheet(_FAILED if failed else "")
+
+    def _request(self):
+        ui = self.ui
+        return self.logic.request(
+            ui.inputEdit.text, ui.outputEdit.text, partial=ui.partialComboBox.currentText,
+            register=ui.registerCheckBox.checked, shape=ui.shapeComboBox.currentText, workers=ui.workersSpinBox.value,
+        )  # fmt: skip
+
+    def _finished(self):
+        out = self.ui.outputEdit.text
+        return list(Path(out, "cases").glob("[!.]*/case.json")) if out else []
+
+    def _rows(self):
+        if _missing() or not self._finished():
+            return ()
+        from HNSegLib.curating import case_rows
+
+        return case_rows(Path(self.ui.outputEdit.text))
+
+
+def _missing():
+    from HNSegLib import curating, setting_up
+
+    return setting_up.missing(setting_up.requirements(curating.REQUIREMENTS))
+
+
+class HNSegCurationTest(ScriptedLoadableModuleTest):
+    """The module in the running application: a phantom cohort from folder to scene."""
+
+    def runTest(self):
+        """Every test. One that is skipped is reported as skipped, not as passed."""
+        from HNSegLib.self_testing import run_all
+
+        run_all(type(self))
+
+    def setUp(self):
+        """An empty scene, and the module shown."""
+        slicer.mrmlScene.Clear()
+        self.widget = slicer.util.getModuleWidget("HNSegCuration")
+
+    def test_ModuleOpens(self):
+        """Also in a Slicer that lacks everything: it then says what is missing."""
+        self.widget.enter()
+        self.assertEqual(bool(self.widget.ui.setUpLabel.text), bool(_missing()))
+
+    def test_CohortBecomesADataSet(self):
+        """Two coarse phantoms through worker, table and scene."""
+        if _missing():
+            self.skipTest(f"SKIPPED, nothing was curated: this Slicer lacks {', '.join(map(str, _missing()))}")
+        from HNSegLib.self_testing import SEGMENTING_S, wait
+
+        with tempfile.TemporaryDirectory() as folder:
+            ui = self.widget.ui
+            ui.inputEdit.setText(str(self._cohort(Path(folder, "in"))))
+            ui.outputEdit.setText(str(Path(folder, "out")))
+            ui.curateButton.click()
+            wait(lambda: not self.widget.logic.job.state.busy, seconds=SEGMENTING_S, otherwise="the worker did not end")
+            self.widget.onTimer()
+            self.assertEqual(ui.casesTable.rowCount, 2, ui.statusLabel.text)
+            ui.casesTable.selectRow(0)
+            ui.openButton.click()
+            node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+            self.assertEqual(node.GetSegmentation().GetNumberOfSegments(), 30)
+            ui.outputEdit.setText("")
+
+    def _cohort(self, folder):
+        import numpy as np
+
+        from hnseg.image.files import write_volume
+        from hnseg.phantom import draw_patient, render
+
+        for seed, name in enumerate(("case_01", "case_02")):
+            patient = draw_patient(np.random.default_rng(seed))
+            case = render(patient, ct_spacing_mm=(4, 4, 5), mr_spacing_mm=(4, 4, 6))
+            place = folder / name
+            place.mkdir(parents=True)
+            write_volume(case.ct, place / f"{name}_IMG_CT.nrrd")
+            write_volume(case.mr, place / f"{name}_IMG_MR_T1.nrrd")
+            for organ, mask in case.masks.items():
+                write_volume(mask, place / f"{name}_OAR_{organ}.seg.nrrd")
+        return folder
