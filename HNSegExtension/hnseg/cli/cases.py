@@ -67,6 +67,8 @@ def cases_in(path: Path) -> dict[str, Path] | None:
     cases = {case_name(entry): entry for entry in entries}
     if len(cases) < len(entries) or any(organ_in_file_name(entry) for entry in entries if entry.is_file()):
         return None  # masks side by side: several files of one case, or files named after organs
+    if len(entries) == 1 and entries[0].is_dir() and not _label_images(entries[0]):
+        return None  # one patient's DICOM, in folders by series
     return _sole_files(cases) if len(cases) > 1 or any(entry.is_dir() for entry in cases.values()) else None
 
 
@@ -132,10 +134,12 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _holds_structures(entry: Path) -> bool:
-    if entry.is_dir():
-        files = [part for part in entry.iterdir() if part.is_file()]
-        return any(_is_label_image(part) for part in files) or next(dicom_structures(entry), None) is not None
-    return _is_label_image(entry) or next(dicom_structures(entry), None) is not None
+    labelled = bool(_label_images(entry)) if entry.is_dir() else _is_label_image(entry)
+    return labelled or next(dicom_structures(entry), None) is not None
+
+
+def _label_images(folder: Path) -> list[Path]:
+    return [part for part in sorted(folder.iterdir()) if part.is_file() and _is_label_image(part)]
 
 
 def _is_label_image(path: Path) -> bool:
@@ -150,5 +154,5 @@ def _sole_files(cases: dict[str, Path]) -> dict[str, Path]:
 def _sole_file(entry: Path) -> Path:
     if not entry.is_dir():
         return entry
-    files = [part for part in sorted(entry.iterdir()) if part.is_file() and _is_label_image(part)]
+    files = _label_images(entry)
     return files[0] if len(files) == 1 else entry

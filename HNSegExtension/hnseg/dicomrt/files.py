@@ -37,17 +37,12 @@ def read_object(path: str | Path, *, kind: str) -> Dataset:
 
 @contextmanager
 def tolerant() -> Iterator[None]:
-    """Without pydicom's warnings about odd values: what matters of them is judged, and said, by the caller."""
+    """Without pydicom's and highdicom's warnings about odd values: they quote them, and one may be the patient's name.
+
+    What matters of them is judged, and said, by the caller.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
-
-
-@contextmanager
-def odd_uids_kept() -> Iterator[None]:
-    """Without pydicom's warnings about malformed UIDs: references must repeat the original's, whatever they are."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Invalid value for VR UI")
         yield
 
 

@@ -15,7 +15,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
-from hnseg.dicomrt.files import odd_uids_kept, read_object, tolerant, write_object
+from hnseg.dicomrt.files import read_object, tolerant, write_object
 from hnseg.dicomrt.naming import GENERATION_TAG, generation_algorithm, structure_name, terminology_entry
 from hnseg.dicomrt.provenance import MANUFACTURER, Provenance, coded, set_character_set, sign
 from hnseg.dicomrt.series import Series
@@ -48,7 +48,7 @@ def write_segmentation_object(
     Frames are whole slices of the segmentation's grid. Only where segments overlap are they cut to the box around all
     segments, as they would take gigabytes otherwise.
     """
-    with odd_uids_kept():
+    with tolerant():
         dataset, left_out = build_segmentation_object(series, segmentation, options or SegmentationObjectOptions())
         write_object(dataset, path, transfer_syntax=ExplicitVRLittleEndian)
     return left_out

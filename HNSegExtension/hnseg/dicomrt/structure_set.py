@@ -15,7 +15,7 @@ from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 
 from hnseg.dicomrt.contours import Outline, Polygon, keyhole, simplify, trace
-from hnseg.dicomrt.files import odd_uids_kept, write_object
+from hnseg.dicomrt.files import tolerant, write_object
 from hnseg.dicomrt.naming import generation_algorithm, structure_name
 from hnseg.dicomrt.planes import PlaneMask, planes_of
 from hnseg.dicomrt.provenance import Provenance, coded, copy_patient_and_study, set_character_set, sign
@@ -68,7 +68,7 @@ def write_structure_set(
     path: str | Path, series: Series, segmentation: Segmentation, options: StructureSetOptions | None = None
 ) -> Written:
     """Write the RTSTRUCT, atomically; the series' files are only read. Raises ``OutputError``, ``InputError``."""
-    with odd_uids_kept():
+    with tolerant():
         dataset, written = build_structure_set(series, segmentation, options or StructureSetOptions())
         write_object(dataset, path)
     return written

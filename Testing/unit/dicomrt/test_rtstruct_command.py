@@ -1,5 +1,6 @@
 """`hnseg rtstruct write | read`, as the command line contract has it."""
 
+import json
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 
 from hnseg.cli.main import main
 from hnseg.dicomrt.series import open_series
+from hnseg.dicomrt.structure_set import write_structure_set
 from hnseg.image.files import read_volume, write_volume
 from hnseg.image.segmentation import Segmentation, read_segmentation, write_segmentation
 from hnseg.image.volume import Volume
@@ -71,23 +73,23 @@ def test_no_patient_data_reaches_the_terminal(axial_series, organs, tmp_path, ca
         assert not any(secret in path.name for path in tmp_path.iterdir())
 
 
-def test_odd_values_are_not_quoted_since_they_may_name_the_patient(series_maker, tmp_path):
+@pytest.mark.parametrize("kind", ["rtstruct", "seg"])
+def test_odd_values_are_not_quoted_since_they_may_name_the_patient(series_maker, tmp_path, kind):
     made = series_maker(tmp_path / "ct", size=(24, 22, 4))
     for file in made.files:
-        content = file.read_bytes().replace("Müller^Änne".encode("latin-1"), "Müller\\Änne".encode("latin-1"))
+        content = file.read_bytes().replace("Müller^Änne".encode("latin-1"), "MüllerXÄnne".encode("latin-1"))
         file.write_bytes(content.replace(b"P-4711", b"\x01-4711").replace(b".8.498.", b".8.098."))
     mask = np.ones((4, 22, 24), bool)
     organs = Segmentation.from_masks({"Lips": Volume(mask, open_series(made.folder).grid)})
     write_segmentation(organs, tmp_path / "in.seg.nrrd")
     words = ["--series", made.folder, "--labels", tmp_path / "in.seg.nrrd", "-o", tmp_path / "RT.dcm", "--model", "m"]
-    command = [sys.executable, "-m", "hnseg.cli.main", "rtstruct", "write", *map(str, words)]
+    command = [sys.executable, "-m", "hnseg.cli.main", kind, "write", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "4711" not in done.stdout
 
 
 def test_evaluate_takes_an_rtstruct_with_its_series_or_on_the_references_grid(axial_series, organs, tmp_path):
-    import json
 
     assert run("write", "--series", axial_series.folder, "--labels", organs, "-o", tmp_path / "RT.dcm") == 0
     for options in (["--series", str(axial_series.folder)], []):
@@ -130,3 +132,27 @@ def test_the_model_that_a_segmentation_names_is_in_the_object(axial_series, orga
     dataset = pydicom.dcmread(tmp_path / "x.dcm")
     assert dataset.SoftwareVersions[1] == "model hnseg-base 1.2.3"
     assert dataset.ContributingEquipmentSequence[0].SoftwareVersions == "1.2.3"
+
+
+def test_a_cohort_of_structure_sets_is_read_on_each_cases_own_series(series_maker, tmp_path):
+    for number, kind in ((1, "oblique"), (2, "feet-first")):
+        case = f"case_{number:02d}"
+        made = series_maker(tmp_path / "truth" / case / "CT", kind, size=(40, 36, 14))
+        series = open_series(made.folder)
+        for place, shift in (("truth", 0), ("ours", 1)):
+            mask = np.zeros(series.grid.shape_kji, bool)
+            mask[3:11, 8:28, 10 + shift : 30 + shift] = True
+            organs = Segmentation.from_masks({"Brainstem": Volume(mask, series.grid)})
+            (tmp_path / place / case / "RT").mkdir(parents=True)
+            write_structure_set(tmp_path / place / case / "RT" / "RS.dcm", series, organs)
+    for options in ([], ["--series", str(tmp_path / "truth")]):
+        words = [str(tmp_path / "ours"), str(tmp_path / "truth"), "--json", str(tmp_path / "s.json"), *options]
+        assert main(["evaluate", *words]) == 0
+        scores = json.loads((tmp_path / "s.json").read_text())
+        assert {case: row["organs"]["Brainstem"]["dsc"] for case, row in scores["cases"].items()} == pytest.approx(
+            {"case_01": 0.95, "case_02": 0.95}
+        )
+        assert scores["warnings"] == []
+    one = [str(tmp_path / "ours" / "case_02"), str(tmp_path / "truth" / "case_02"), "--json", str(tmp_path / "s.json")]
+    assert main(["evaluate", *one]) == 0
+    assert json.loads((tmp_path / "s.json").read_text())["organs"]["Brainstem"]["hd95_mm"] == pytest.approx(0.9)
