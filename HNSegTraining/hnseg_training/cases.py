@@ -20,6 +20,7 @@ from hnseg_training.config import CohortConfig, TrainConfig
 from hnseg_training.sources import RawCase, case_loaders, merge_of
 
 _POINTS_PER_ORGAN = 2000
+_WHOLLY = 0.999
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +68,9 @@ def open_case(folder: Path) -> PreparedCase:
 
 def _write(folder: Path, raw: RawCase, settings: PreprocessSettings) -> None:
     prepared = preprocess(raw.ct, raw.mr, raw.ct_to_mr, settings=settings)
+    if raw.mr_valid is not None:
+        valid = raw.mr_valid.with_array(raw.mr_valid.array_kji.astype(np.float32))
+        prepared.array_ckji[-2:] *= resample(valid, prepared.grid).array_kji > _WHOLLY
     labels = resample(canonical(raw.labels), prepared.grid, interpolation="nearest").array_kji.astype(np.uint8)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -19,13 +19,13 @@ from hnseg.preprocessing import PreprocessSettings
 class CohortConfig:
     """Where cases come from, and how often a patch is drawn from them (``share``, relative to the other cohorts).
 
-    ``source``: "phantom" (one seed a case, from ``seed`` on; ``variation`` scales the anatomical variation), "hanseg"
-    (a folder in HaN-Seg's layout) or "openkbp". ``fold`` (n, k) sets every k-th case from the n-th on apart; ``part``
-    says whether those or the others are meant. ``phantom_size``: "organs" cuts the CT to the organs' surroundings, the
-    others are whole scans.
+    ``source``: "phantom" (one seed a case, from ``seed`` on; ``variation`` scales the anatomical variation), "curated"
+    (what `hnseg curate` wrote), "hanseg" (a folder in HaN-Seg's layout) or "openkbp". ``fold`` (n, k) sets every k-th
+    case from the n-th on apart; ``part`` says whether those or the others are meant. ``phantom_size``: "organs" cuts
+    the CT to the organs' surroundings, the others are whole scans.
     """
 
-    source: Literal["phantom", "hanseg", "openkbp"] = "phantom"
+    source: Literal["phantom", "curated", "hanseg", "openkbp"] = "phantom"
     path: str = ""
     cases: int = 100
     seed: int = 1000

@@ -78,7 +78,8 @@ def training_data(config: TrainConfig) -> str:
                 "parotids, mandible, larynx and oesophagus drawn, no MR)"
             )
         else:
-            parts.append(f"up to {cohort.cases} cases in HaN-Seg's layout")
+            kind = "curated cases" if cohort.source == "curated" else "cases in HaN-Seg's layout"
+            parts.append(f"up to {cohort.cases} {kind}")
     return " and ".join(parts)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from hnseg.curation.availability import GOOD, Availability, Marks, read_availability
+from hnseg.curation.record import CT, LABELS, MR, MR_VALID, RECORD, read_case
 from hnseg.errors import InputError
 from hnseg.image.files import read_transform, read_volume
 from hnseg.image.grid import Grid
@@ -31,7 +33,8 @@ class RawCase:
     """One patient before preprocessing.
 
     ``annotated`` holds the labels that somebody drew; others are unknown. ``unions`` holds groups of labels that were
-    drawn as one structure; in ``labels`` the group's first stands for all.
+    drawn as one structure; in ``labels`` the group's first stands for all. ``mr_valid``: where the MR shows anything,
+    for one that was resampled.
     """
 
     name: str
@@ -41,6 +44,7 @@ class RawCase:
     ct_to_mr: sitk.Transform | None = None
     annotated: tuple[int, ...] = tuple(organ.label for organ in ORGANS)
     unions: tuple[tuple[int, ...], ...] = ()
+    mr_valid: Volume | None = None
 
 
 def merge_of(annotated: Iterable[int], unions: Iterable[Sequence[int]]) -> NDArray[np.int64]:
@@ -145,11 +149,13 @@ def _hanseg(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
     names = sorted(child.name for child in folder.glob("case_*") if child.is_dir())
     if not names:
         raise InputError(f"The folder {folder} holds no case_XX folders; give the folder that holds them (set_1).")
-    return {name: partial(_hanseg_case, folder / name) for name in names[: cohort.cases]}
+    table = folder / "OAR_data.csv"
+    marks = read_availability(table) if table.exists() else Availability()
+    return {name: partial(_hanseg_case, folder / name, marks.of(name)) for name in names[: cohort.cases]}
 
 
-def _hanseg_case(folder: Path) -> RawCase:
-    """One case of HaN-Seg: masks merged by priority (small wins); absent masks count as not annotated."""
+def _hanseg_case(folder: Path, marks: Marks) -> RawCase:
+    """One case of HaN-Seg: masks merged by priority (small wins); absent and not wholly good ones are not annotated."""
     from hnseg.registration import register_rigid
 
     name = folder.name
@@ -158,7 +164,7 @@ def _hanseg_case(folder: Path) -> RawCase:
     annotated = []
     for organ in sorted(ORGANS, key=lambda organ: -organ.priority):
         mask = folder / f"{name}_OAR_{organ.name}.seg.nrrd"
-        if mask.exists():
+        if mask.exists() and marks.get(organ.name, GOOD) == GOOD:
             labels[read_volume(mask).array_kji > 0] = organ.label
             annotated.append(organ.label)
     mr_file, truth = folder / f"{name}_IMG_MR_T1.nrrd", folder / f"{name}_TRUTH_CT_TO_MR.tfm"
@@ -174,4 +180,29 @@ def _hanseg_case(folder: Path) -> RawCase:
     return RawCase(name, ct, ct.with_array(labels), mr, transform, tuple(sorted(annotated)))
 
 
-_LISTINGS = {"phantom": _phantoms, "openkbp": _openkbp, "hanseg": _hanseg}
+def _curated(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
+    folder = Path(cohort.path) / "cases"
+    names = sorted(record.parent.name for record in folder.glob(f"*/{RECORD}"))
+    if not names:
+        raise InputError(f"{cohort.path} holds no curated cases; give the output folder of `hnseg curate`.")
+    return {name: partial(_curated_case, folder / name) for name in names[: cohort.cases]}
+
+
+def _curated_case(folder: Path) -> RawCase:
+    """One case of `hnseg curate`: what it calls annotated; ignored structures and tumours count as not drawn."""
+    record = read_case(folder)
+    annotated = tuple(find_organ(name).label for name in record.annotated)
+    kept = np.zeros(256, dtype=np.uint8)
+    kept[list(annotated)] = annotated
+    drawn = read_volume(folder / LABELS)
+    case = RawCase(record.name, read_volume(folder / CT), drawn.with_array(kept[drawn.array_kji]), annotated=annotated)
+    if not record.has_mr:
+        return case
+    valid = read_volume(folder / MR_VALID)
+    reached = np.argwhere(valid.array_kji)
+    start, stop = reached.min(axis=0)[::-1], reached.max(axis=0)[::-1] + 1
+    box = start.tolist(), (stop - start).tolist()
+    return replace(case, mr=read_volume(folder / MR).cropped(*box), mr_valid=valid.cropped(*box))
+
+
+_LISTINGS = {"phantom": _phantoms, "curated": _curated, "openkbp": _openkbp, "hanseg": _hanseg}
