@@ -122,12 +122,11 @@ class EffectLogic:
             result = self._job.result()
             self._save_state_for_undo()
             report = _write(result, errand)
-            if result.ct_to_mr is not None:
-                keep_registration(result.ct_to_mr, errand.mr, errand.segmentation)
+            remarks = (*errand.remarks, *_keep_registration(result, errand))
         except HNSegError as error:
             self._end(View(text=str(error), failed=True))
         else:
-            self._end(View(text=summary(report, result.record), details=details(report, result.record, errand.remarks)))
+            self._end(View(text=summary(report, result.record), details=details(report, result.record, remarks)))
 
     def _end(self, view: View) -> None:
         self._job.forget()
@@ -183,6 +182,13 @@ def _write(result: Result, errand: _Errand) -> ImportReport:
         protect=choices.protect,
         tags=tags_of(result.record),
     )
+
+
+def _keep_registration(result: Result, errand: _Errand) -> tuple[str, ...]:
+    if result.ct_to_mr is None:
+        return ()
+    node = keep_registration(result.ct_to_mr, errand.mr, errand.segmentation)
+    return (f"The transform {node.GetName()!r} puts the MR where it was found to lie.",) if node is not None else ()
 
 
 def _remarks(ct: Any, mr: Any) -> tuple[str, ...]:

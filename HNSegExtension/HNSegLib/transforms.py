@@ -49,20 +49,21 @@ def transform_of(
 
 def keep_registration(
     transform: sitk.Transform, mr: slicer.vtkMRMLScalarVolumeNode, segmentation: slicer.vtkMRMLSegmentationNode
-) -> None:
-    """Keep where an MR lies on the CT (CT → MR points, LPS) with a segmentation; the MR itself is not moved yet.
+) -> slicer.vtkMRMLTransformNode | None:
+    """Keep where an MR lies on the CT (CT → MR points, LPS) with a segmentation, as a node; the MR is not moved yet.
 
-    Nothing is kept for an MR that has left the scene or stands under a transform: it is placed already.
+    None, and nothing is kept, for an MR that has left the scene or stands under a transform: it is placed already.
     """
     scene = segmentation.GetScene()
     if mr.GetScene() is not scene or mr.GetParentTransformNode() is not None:
-        return
+        return None
     node = registration_of(segmentation)
     if node is not None:
         scene.RemoveNode(node)
     node = add_transform(scene, transform, f"{mr.GetName()} on the CT")
     segmentation.SetNodeReferenceID(_REGISTRATION, node.GetID())
     segmentation.SetNodeReferenceID(_REGISTERED, mr.GetID())
+    return node
 
 
 def registration_of(segmentation: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLTransformNode | None:

@@ -125,7 +125,7 @@ def test_the_mr_is_sent_where_it_lies(editor):
 
 def test_where_the_mr_was_found_is_kept_and_the_mr_is_not_moved(editor):
     editor.apply(mr=editor.mr)
-    editor.wait()
+    assert "The transform 'MR on the CT' puts the MR where it was found to lie." in editor.wait().details
     assert editor.mr.GetParentTransformNode() is None
     assert put_on_ct(editor.node, editor.mr)
     placed = volume_of(editor.mr).grid
