@@ -73,8 +73,9 @@ def looked_at(page: Path) -> dict[str, Any]:
     text = page.read_text(encoding="utf-8").replace("</body>", f"<script>{QUESTIONS}</script></body>")
     asking.write_text(text, encoding="utf-8")
     words = [
-        str(BROWSER), "--headless", "--no-sandbox", "--enable-unsafe-swiftshader", "--window-size=1300,1200",
-        "--virtual-time-budget=5000", f"--user-data-dir={page.parent / 'profile'}", "--dump-dom", asking.as_uri(),
+        str(BROWSER), "--headless", "--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-swiftshader",
+        "--window-size=1300,1200", "--virtual-time-budget=5000", f"--user-data-dir={page.parent / 'profile'}",
+        "--dump-dom", asking.as_uri(),
     ]  # fmt: skip
     found = subprocess.run(words, capture_output=True, text=True, timeout=240)
     match = re.search(r'<pre id="seen">(.*?)</pre>', found.stdout, re.DOTALL)
