@@ -119,10 +119,10 @@ def _draw_volumes(rng: np.random.Generator, variation: float) -> dict[str, float
         own = float(rng.normal())
         deviations[organ.name] = own if shared is None else 0.85 * shared + 0.5 * own
         low, high = organ.range_ml
-        margin = 0.12 * (high - low)
+        inner = max(low + 0.12 * (high - low), 1.15 * low), min(high - 0.12 * (high - low), high / 1.15)
         spread = min(0.28, np.log(high / low) / 4)
         factor = np.exp(np.clip(deviations[organ.name], -2.5, 2.5) * spread * variation)
-        volumes[organ.name] = float(np.clip(organ.typical_ml * factor, low + margin, high - margin))
+        volumes[organ.name] = float(np.clip(organ.typical_ml * factor, *inner))
     return volumes
 
 

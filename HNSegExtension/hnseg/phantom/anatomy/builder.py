@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
+from hnseg.organs import BY_NAME
 from hnseg.phantom.patient import Patient
+from hnseg.phantom.pose import ToCanonical
 from hnseg.phantom.shapes import Array, Waves
 from hnseg.phantom.structure import Shape, Structure, View, solid
 
@@ -28,10 +30,23 @@ NOMINAL_ML = {
 }  # fmt: skip
 """Volume in mL of each organ's label in the average patient at factor 1 (measured)."""
 
+_PLACES = {
+    "A_Carotid_L": ((18, 10, -180), (25, 0, -120), (28, -2, -60), (28, -2, -15)), "Arytenoid": ((0, -8, -122),),
+    "Bone_Mandible": ((49, -20, -25), (-49, -20, -25), (38, -48, -68), (-38, -48, -68), (0, -82, -82)),
+    "Brainstem": ((0, 5, 9),), "BuccalMucosa": ((36, -60, -50), (-36, -60, -50)), "Cavity_Oral": ((0, -51, -52),),
+    "Cochlea_L": ((23, -6, 5),), "Cricopharyngeus": ((0, -2, -140),), "Esophagus_S": ((1, 4, -158),),
+    "Eye_AL": ((32, -80, 18),), "Eye_PL": ((32, -70, 18),), "Glnd_Lacrimal_L": ((43, -66, 28),),
+    "Glnd_Submand_L": ((31, -32, -70),), "Glnd_Thyroid": ((20, -15, -148), (-20, -15, -148), (0, -33, -157)),
+    "Glottis": ((0, -20, -127),), "Larynx_SG": ((0, -20, -106),), "Lips": ((0, -91, -52),),
+    "OpticChiasm": ((0, -22, 36),), "OpticNrv_L": ((20, -42, 24),), "Parotid_L": ((57, 2, -23),),
+    "Pituitary": ((0, -20, 26),), "SpinalCord": ((0, 14, -28), (0, 20, -80), (0, 26, -135), (0, 40, -185)),
+}  # fmt: skip
+"""Where the average patient's organs lie: points spread over each; of a pair, those of the left one."""
+
 # Organs that are scaled across only, not along: their volume goes with the square of the factor.
 _SCALED_ACROSS = (
-    "A_Carotid_L", "A_Carotid_R", "BuccalMucosa", "Esophagus_S", "Eye_AL", "Eye_AR", "OpticNrv_L", "OpticNrv_R",
-    "SpinalCord",
+    "A_Carotid_L", "A_Carotid_R", "Bone_Mandible", "BuccalMucosa", "Esophagus_S", "Eye_AL", "Eye_AR",
+    "OpticNrv_L", "OpticNrv_R", "SpinalCord",
 )  # fmt: skip
 
 
@@ -42,8 +57,8 @@ class Builder:
     patient: Patient
 
     def factor(self, organ: str) -> float:
-        """Linear scale of the organ that gives its target volume."""
-        ratio = self.patient.target_ml[organ] / NOMINAL_ML[organ] / float(np.prod(self.patient.pose.scale))
+        """Linear scale of the organ that gives its target volume, with what the pose does to volumes at its place."""
+        ratio = self.patient.target_ml[organ] / NOMINAL_ML[organ] / volume_scale(self.patient, places_of(organ))
         return float(np.clip(ratio ** (1 / 2 if organ in _SCALED_ACROSS else 1 / 3), 0.5, 1.7))
 
     def offset(self, organ: str) -> NDArray[np.float64]:
@@ -70,6 +85,23 @@ class Plan(Builder):
 
     body: Shape
     cavity: Shape
+
+
+def places_of(organ: str) -> NDArray[np.float64]:
+    """Points (N, 3) in the average patient's organ, canonical mm."""
+    partner = BY_NAME[organ].partner
+    if organ in _PLACES or partner is None:
+        return np.array(_PLACES[organ], dtype=np.float64)
+    return mirror(_PLACES[partner], -1)
+
+
+def volume_scale(patient: Patient, points_canonical: NDArray[np.float64]) -> float:
+    """How much larger the CT's tissue is than the canonical patient's, by volume, on the mean of points (N, 3)."""
+    frame, step_mm = ToCanonical(patient), 2.0
+    at = frame.back(points_canonical)
+    ahead, behind = (frame((at[:, None] + sign * step_mm * np.eye(3)).reshape(-1, 3)) for sign in (1, -1))
+    shrinking = np.linalg.det(((ahead - behind) / (2 * step_mm)).reshape(-1, 3, 3))
+    return float(np.mean(1 / shrinking))
 
 
 def half_space(normal: tuple[float, float, float], through: tuple[float, float, float]) -> Shape:

@@ -10,6 +10,9 @@ from hnseg.phantom.anatomy.builder import SIDES, Plan, half_space, mirror, shift
 from hnseg.phantom.shapes import smooth_path
 from hnseg.phantom.structure import Structure, blob, block, pipe, solid, strap
 
+_GLOBE_MM, _ANTERIOR_MM = 12.4, 5.6
+"""The average eyeball's radius, and how deep its anterior segment is."""
+
 
 def orbits(b: Plan) -> Iterator[Structure]:
     """Eyes, optic pathway, lacrimal glands, pituitary, and the orbits around them."""
@@ -46,9 +49,9 @@ def orbits(b: Plan) -> Iterator[Structure]:
         course[1] += b.offset(nerve)
         f = b.factor(nerve)
         yield solid(nerve, ((-1.1, "csf"), (0.0, "nerve")), pipe(smooth_path(course), 2.1 * f), organ=nerve)
-        radius = 12.4 * b.factor(posterior)
+        radius = _GLOBE_MM * b.factor(posterior)
         globe = blob(at, (2 * radius, 2 * radius, 2 * radius * 0.98))
-        cut_at = at[1] - radius + 5.6 * b.factor(anterior)
+        cut_at = at[1] - radius + _anterior_depth(radius, b.factor(anterior))
         front, back = (
             globe.within(half_space((0, 1, 0), (0, cut_at, 0))),
             globe.within(half_space((0, -1, 0), (0, cut_at, 0))),
@@ -63,6 +66,15 @@ def orbits(b: Plan) -> Iterator[Structure]:
     yield solid("OpticChiasm", "chiasm", b.place(chiasm.joined(tracts, 2), "OpticChiasm"), organ="OpticChiasm")
     gland = b.rough(blob((0, -20, 26), (12.5, 9.5, 7.2)), "pituitary", 0.3, 8)
     yield solid("Pituitary", ((-0.8, "fascia"), (0.0, "pituitary")), b.place(gland, "Pituitary"), organ="Pituitary")
+
+
+def _anterior_depth(radius: float, factor: float) -> float:
+    """How deep the anterior segment is that has ``factor``² times the average volume; a cap goes with h² (3 r − h)."""
+    average = _ANTERIOR_MM**2 * (3 * _GLOBE_MM - _ANTERIOR_MM)
+    depth = _ANTERIOR_MM * factor
+    for _ in range(5):
+        depth = factor * np.sqrt(average / (3 * radius - depth))
+    return float(depth)
 
 
 def face(b: Plan) -> Iterator[Structure]:
