@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hnseg.curation.skull import find_brain
-from hnseg.errors import ConfigError, GeometryMismatch
+from hnseg.errors import ConfigError, GeometryMismatch, UnsupportedImage
 from hnseg.evaluation.boxes import Boxed, cropped
 from hnseg.image.body import body_mask
 from hnseg.image.grid import Grid
@@ -58,7 +58,7 @@ def shaped_grid(ct: Volume, organs: Boxed | None, settings: ShapeSettings) -> Gr
     """The grid that the settings ask for, with room for the structures of ``organs``.
 
     Axes run along the CT's own, turned (never resampled) to be nearest to +x, +y, +z, unless the CT's grid is kept.
-    Raises ``UnsupportedImage`` where a crop needs a skull or a body and the CT shows none.
+    Raises ``UnsupportedImage`` where "head" finds no skull, or any crop no body.
     """
     if settings.shape == "ct":
         grid = ct.grid
@@ -123,25 +123,37 @@ def _columns_512(ct: Volume, organs: Ends | None, settings: ShapeSettings) -> En
     return start, np.array([start[0] + 512, start[1] + 512, ct.grid.size_ijk[2]])
 
 
-def _down_to(below_brain: Callable[[ShapeSettings], float]) -> Callable[[Volume, Ends | None, ShapeSettings], Ends]:
-    """From above the vertex to a length below the brain, as wide as the body there, and wider for the organs."""
+def _head(ct: Volume, organs: Ends | None, settings: ShapeSettings) -> Ends:
+    """From above the vertex to below the brain."""
+    brain = find_brain(ct)
+    lowest, highest = brain.low_lps[2] - settings.head_below_brain_mm, brain.high_lps[2] + _SCALP_MM
+    return _with_room(ct, _body_ends(ct, lowest, highest), organs, settings)
 
-    def crop(ct: Volume, organs: Ends | None, settings: ShapeSettings) -> Ends:
+
+def _head_neck(ct: Volume, organs: Ends | None, settings: ShapeSettings) -> Ends:
+    """The same down to the shoulders. A CT that shows no brain ends at the skull base: then all its slices stay."""
+    try:
         brain = find_brain(ct)
-        low, high = brain.low_lps[2] - below_brain(settings), brain.high_lps[2] + _SCALP_MM
-        ends = [_body_ends(ct, low, high), *([organs] if organs is not None else [])]
-        margin = np.ceil(settings.margin_mm / np.asarray(ct.grid.spacing_mm)).astype(int)
-        start = np.min([first for first, _ in ends], axis=0) - margin
-        stop = np.max([last for _, last in ends], axis=0) + margin
-        return np.maximum(start, 0), np.minimum(stop, ct.grid.size_ijk)
+    except UnsupportedImage:
+        lowest, highest = -np.inf, np.inf
+    else:
+        lowest, highest = brain.low_lps[2] - settings.neck_below_brain_mm, brain.high_lps[2] + _SCALP_MM
+    return _with_room(ct, _body_ends(ct, lowest, highest), organs, settings)
 
-    return crop
+
+def _with_room(ct: Volume, body: Ends, organs: Ends | None, settings: ShapeSettings) -> Ends:
+    """Around both with the margin, as far as the CT goes."""
+    ends = [body, *([organs] if organs is not None else [])]
+    margin = np.ceil(settings.margin_mm / np.asarray(ct.grid.spacing_mm)).astype(int)
+    start = np.min([first for first, _ in ends], axis=0) - margin
+    stop = np.max([last for _, last in ends], axis=0) + margin
+    return np.maximum(start, 0), np.minimum(stop, ct.grid.size_ijk)
 
 
 _CROPS: dict[str, Callable[[Volume, Ends | None, ShapeSettings], Ends]] = {
     "512": _columns_512,
-    "head-neck": _down_to(lambda settings: settings.neck_below_brain_mm),
-    "head": _down_to(lambda settings: settings.head_below_brain_mm),
+    "head-neck": _head_neck,
+    "head": _head,
 }
 
 

@@ -1,11 +1,14 @@
 """Crops and spacings: where voxels go, that they come back, and that no organ is cut."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from hnseg.curation.shape import Boxed, ShapeSettings, onto, proof, reshaped, shaped_grid
 from hnseg.curation.skull import find_brain
 from hnseg.errors import ConfigError, GeometryMismatch, UnsupportedImage
+from hnseg.image.files import read_volume
 from hnseg.image.grid import Grid
 from hnseg.image.segmentation import Segmentation
 from hnseg.image.volume import Volume
@@ -180,3 +183,32 @@ def test_the_cts_own_shape_is_left_alone_and_a_spacing_covers_it():
 def test_settings_that_cannot_be_are_refused_when_made(wrong):
     with pytest.raises(ConfigError):
         ShapeSettings(**wrong)
+
+
+def test_a_skull_full_of_holes_still_surrounds_the_brain():
+    """A tenth of the bone is missing, as sutures, foramina and coarse voxels make it."""
+    ct = person()
+    gone = (ct.array_kji == 1200) & (np.random.default_rng(2).random(ct.array_kji.shape) < 0.1)
+    found, whole = find_brain(ct.with_array(np.where(gone, 40, ct.array_kji))), find_brain(ct)
+    assert found.low_lps[2] == pytest.approx(whole.low_lps[2], abs=17)
+    assert found.ml > 0.7 * whole.ml
+
+
+def test_a_neck_crop_of_a_ct_without_the_head_keeps_all_slices():
+    ct = person(skull=False)
+    assert shaped_grid(ct, None, ShapeSettings("head-neck")).size_ijk[2] == BODY.size_ijk[2]
+    with pytest.raises(UnsupportedImage, match="no skull"):
+        shaped_grid(ct, None, ShapeSettings("head"))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("patient", [100, 114, 17, 35, 72])
+def test_the_brain_of_real_patients_ends_where_their_brainstem_does(patient):
+    folder = Path(__file__).parents[4] / "shared" / "data" / "openkbp"
+    if not folder.is_dir():
+        pytest.skip(f"SKIPPED: the real CTs are not at {folder}")
+    brainstem = read_volume(folder / f"pt_{patient}_oar.nii.gz")
+    heights = brainstem.grid.to_lps(np.argwhere(brainstem.array_kji == 1)[:, ::-1])[:, 2]
+    found = find_brain(read_volume(folder / f"pt_{patient}_ct.nii.gz"))
+    assert found.low_lps[2] == pytest.approx(heights.min(), abs=20)
+    assert found.high_lps[2] > heights.max()
