@@ -91,7 +91,7 @@ class SegmentEditorHNSegTest(ScriptedLoadableModuleTest):
 
     def test_ChoicesAreKeptInTheScene(self):
         """What a user chooses in the panel is a parameter of the editor's node, with a node reference for the MR."""
-        ct, mr = self._phantom()[:2]
+        ct, mr = self._phantom(ct_spacing_mm=(8.0, 8.0, 8.0))[:2]
         effect = self._editor(ct)[0].activeEffect()
         ui = effect.self().panel.ui
         self.assertEqual(ui.ctLabel.text, "Phantom CT")
