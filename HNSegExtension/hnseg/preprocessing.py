@@ -69,13 +69,15 @@ class MrScale:
 class NetworkInput:
     """Channels × K × J × I float32 on ``grid``, with the body on the same grid (bool).
 
-    ``mr_scale``: how the MR was normalised; None where it shows nothing of the body.
+    ``mr_scale``: how the MR was normalised; None where it shows nothing of the body. ``nearest_axis``: the axis
+    (k, j, i) along which labels are taken from the nearest slice, not interpolated, on the way to the CT grid.
     """
 
     array_ckji: NDArray[np.float32]
     grid: Grid
     body_kji: NDArray[np.bool_] = field(repr=False)
     mr_scale: MrScale | None = None
+    nearest_axis: int | None = None
 
 
 def preprocess(

@@ -106,23 +106,28 @@ class _Run:
         uncertainty: bool,
     ) -> None:
         self._network, self._input, self._labels, self._plan = network, network_input, labels, plan
-        self._output_grid, self._patch = output_grid, tiles.patch_kji
+        self._output_grid, self._patch, self._logits_blended = output_grid, tiles.patch_kji, tiles.blend_logits
         self._image = _padded(network_input.array_ckji, tiles)
         self._rows = window_rows(self._image.shape[1:], tiles, _padded_body(network_input.body_kji, tiles))
-        self._weight = torch.from_numpy(importance(tiles.patch_kji)).to(plan.device)
+        # nnU-Net's windows count most half a voxel beyond their middle.
+        centre = [n // 2 for n in tiles.patch_kji] if tiles.blend_logits else None
+        self._weight = torch.from_numpy(importance(tiles.patch_kji, centre)).to(plan.device)
         self._certainty = np.empty(network_input.grid.shape_kji, np.float32) if uncertainty else None
 
     def predict(self, report: Progress, warnings: tuple[str, ...]) -> Prediction:
         out = np.zeros(self._output_grid.shape_kji, np.uint8)
         # Written through a canonical view: the voxels land in the caller's own axis order without a copy.
         view = canonical(Volume(out, self._output_grid))
-        maps = axis_maps(self._input.grid, view.grid)
-        upsampler = LabelUpsampler(view.array_kji, maps, self._labels, self._plan.gather)
+        maps = axis_maps(self._input.grid, view.grid, self._input.nearest_axis)
+        least = -math.inf if self._logits_blended else None
+        upsampler = LabelUpsampler(view.array_kji, maps, self._labels, self._plan.gather, least=least)
         tally = ConfidenceTally(len(self._labels), self._plan.gather)
         for k, values in self._finished_slices(report):
             top, winner = values.max(dim=0)
             winner = winner.to(torch.uint8)
             upsampler.push(k, ProbabilitySlice(values, winner))
+            if self._logits_blended:
+                top = 1 / (values - top).exp().sum(dim=0)
             tally.push(winner, top)
             if self._certainty is not None:
                 self._certainty[k] = top.cpu().numpy()
@@ -137,9 +142,11 @@ class _Run:
         )
 
     def _finished_slices(self, report: Progress) -> Iterator[tuple[int, Tensor]]:
-        """Each working slice once, in order: (k, probabilities (C, J, I))."""
+        """Each working slice once, in order: (k, probabilities, or logits, (C, J, I))."""
         depth, *shape_ji = self._input.array_ckji.shape[1:]
-        slab = RollingSlab(len(self._labels), min(depth, self._patch[0]), shape_ji, self._plan.gather)
+        slab = RollingSlab(
+            len(self._labels), min(depth, self._patch[0]), shape_ji, self._plan.gather, of_logits=self._logits_blended
+        )
         total = max(sum(len(row.starts_ji) for row in self._rows), 1)
         done = 0
         for row in self._rows:
@@ -179,9 +186,14 @@ def weighted_softmax_(logits: Tensor, weight: Tensor) -> Tensor:
 
 
 class RollingSlab:
-    """Weighted probability sums for the slices that windows may still reach; slice k lives at k modulo the depth."""
+    """Weighted sums of probabilities, or logits, for the slices that windows may still reach; slice k lives at k modulo
+    the depth.
+    """
 
-    def __init__(self, classes: int, depth: int, shape_ji: Sequence[int], device: torch.device) -> None:
+    def __init__(
+        self, classes: int, depth: int, shape_ji: Sequence[int], device: torch.device, *, of_logits: bool = False
+    ) -> None:
+        self._weighted = torch.mul if of_logits else weighted_softmax_
         self._sums = torch.zeros((depth, classes, *shape_ji), device=device)
         self._weights = torch.zeros((depth, *shape_ji), device=device)
         self._next = 0
@@ -189,7 +201,7 @@ class RollingSlab:
         self._at_once = 1 if device.type == "cpu" else depth
 
     def add(self, logits: Tensor, weight: Tensor, start_kji: tuple[int, int, int]) -> None:
-        """Add a window's weighted probabilities; of ``logits`` (C, K, J, I) what lies in the padding is dropped."""
+        """Add a window, weighted; of ``logits`` (C, K, J, I) what lies in the padding is dropped."""
         k, j, i = start_kji
         depth, _, height, width = self._sums.shape
         span_j, span_i = slice(j, j + logits.shape[2]), slice(i, i + logits.shape[3])
@@ -197,12 +209,12 @@ class RollingSlab:
             part[..., :depth, : height - j, : width - i].to(self._sums.device) for part in (logits, weight)
         )
         for slots, part in _ring_parts(k, logits.shape[1], depth, self._at_once):
-            block = weighted_softmax_(logits[:, part].to(torch.float32, copy=True), weight[part])
+            block = self._weighted(logits[:, part].to(torch.float32, copy=True), weight[part])
             self._sums[slots, :, span_j, span_i] += block.transpose(0, 1)
             self._weights[slots, span_j, span_i] += weight[part]
 
     def finish_before(self, k: int) -> Iterator[tuple[int, Tensor]]:
-        """Slices not yet given and below ``k``: (index, probabilities (C, J, I)); unseen voxels are background."""
+        """Slices not yet given and below ``k``: (index, means (C, J, I)); voxels that no window saw are background."""
         for index in range(self._next, k):
             slot = index % len(self._sums)
             weight = self._weights[slot]

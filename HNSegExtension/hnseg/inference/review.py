@@ -23,6 +23,7 @@ Status = Literal["ok", "check", "absent", "not trained"]
 
 _LOW_CONFIDENCE = 0.5
 _EDGE_MM = 2.0
+_FEWEST_TO_JUDGE = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,18 @@ def outside_the_scan(
     absent = {name: place[2] for name, place in usual.items() if name not in centres_lps}
     below = {name: "above" for name, z in absent.items() if z < low[2] + _EDGE_MM}
     return below | {name: "below" for name, z in absent.items() if z > high[2] - _EDGE_MM}
+
+
+def result_warnings(findings: Collection[OrganFinding]) -> tuple[str, ...]:
+    """A warning where most organs are missing or doubtful: then the image, not the organs, is out of place."""
+    known = [finding for finding in findings if finding.status != "not trained"]
+    doubtful = sum(finding.status != "ok" for finding in known)
+    if len(known) < _FEWEST_TO_JUDGE or doubtful <= len(known) / 2:
+        return ()
+    return (
+        f"{doubtful} of {len(known)} organs are missing or doubtful: the field of view, the quality or the kind of "
+        "this image may be outside of what the model knows.",
+    )
 
 
 def input_warnings(ct: Volume, body: Volume, limits: InputLimits) -> tuple[str, ...]:

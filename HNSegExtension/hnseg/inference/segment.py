@@ -28,6 +28,7 @@ from hnseg.inference.second_look import Patient, look_again, share
 from hnseg.inference.tiles import TileSettings
 from hnseg.models.bundle import Bundle
 from hnseg.models.metadata import BundleMetadata, FineStage
+from hnseg.models.nnunet_input import nnunet_input
 from hnseg.organs import ORGANS, Organ, find_organs
 from hnseg.preprocessing import NetworkInput, preprocess
 from hnseg.registration.rigid import Registration, register_rigid
@@ -135,7 +136,7 @@ def segment(
             placed = _place(shown, mr, ct_to_mr, stages.report)
     with stages.stage("preprocessing", 0.25, 0.37, "Preparing the images"):
         used_mr = mr if placed.ct_to_mr is not None else None
-        given = preprocess(shown, used_mr, placed.ct_to_mr, settings=settings.preprocess)
+        given = _prepared(shown, used_mr, placed.ct_to_mr, settings)
         body = Volume(given.body_kji, given.grid)
         warnings += [*placed.warnings, *input_warnings(ct, body, settings.limits)]
     with stages.stage("prediction", 0.37, 0.80, "Finding the organs"), cpu_threads(options.threads):
@@ -157,9 +158,9 @@ def segment(
         options=options,
         registration=placed.registration,
         ct_to_mr=placed.ct_to_mr,
-        mr_coverage=_coverage(given),
+        mr_coverage=_coverage(given, used_mr),
         removals=tuple(removal for removal in removals if _is_wanted(removal.organ, options.wanted)),
-        warnings=(*warnings, *prediction.warnings, *_coverage_warnings(given, used_mr)),
+        warnings=(*warnings, *prediction.warnings, *_coverage_warnings(given, used_mr, settings)),
         seconds=stages.seconds,
         uncertainty=prediction.uncertainty,
     )
@@ -209,6 +210,12 @@ def _place(ct: Volume, mr: Volume, ct_to_mr: sitk.Transform | None, report: OnPr
     return _Placement(found.transform, found, ())
 
 
+def _prepared(ct: Volume, mr: Volume | None, ct_to_mr: sitk.Transform | None, metadata: BundleMetadata) -> NetworkInput:
+    if metadata.nnunet is not None:
+        return nnunet_input(ct, mr, ct_to_mr, settings=metadata.nnunet)
+    return preprocess(ct, mr, ct_to_mr, settings=metadata.preprocess)
+
+
 def _predict(
     network: nn.Module,
     settings: BundleMetadata | FineStage,
@@ -218,19 +225,25 @@ def _predict(
     *,
     options: SegmentOptions,
 ) -> Prediction:
+    of_nnunet = isinstance(settings, BundleMetadata) and settings.nnunet is not None
     tiles = TileSettings(
         settings.patch_kji,
         overlap=settings.overlap if options.overlap is None else options.overlap,
-        padding=settings.preprocess.padding,
+        padding=() if of_nnunet else settings.preprocess.padding,
+        skip_outside_body=not of_nnunet,
+        blend_logits=of_nnunet,
     )
+    device = pick_device(options.device)
+    # nnU-Net itself computes in float32 on a CPU, and the labels are to be its own.
+    exact = of_nnunet and device.type == "cpu"
     return predict_labels(
         Mirrored(network, settings.label_values) if options.mirror else network,
         given,
         labels=settings.label_values,
         output_grid=output_grid,
         tiles=tiles,
-        device=pick_device(options.device),
-        precision=options.precision,
+        device=device,
+        precision="full" if exact else options.precision,
         uncertainty=options.uncertainty,
         on_progress=report,
     )
@@ -302,12 +315,14 @@ def _is_wanted(name: str, wanted: tuple[Organ, ...]) -> bool:
     return any(organ.name == name for organ in wanted)
 
 
-def _coverage(given: NetworkInput) -> float:
-    """Share of the body that the MR reaches (the last channel is its valid mask)."""
-    return float(given.array_ckji[-1][given.body_kji].mean()) if given.body_kji.any() else 0.0
+def _coverage(given: NetworkInput, mr: Volume | None) -> float:
+    """Share of the body that the MR reaches: where it has a scale, the last channel is its valid mask."""
+    if mr is None or given.mr_scale is None or not given.body_kji.any():
+        return 0.0
+    return float(given.array_ckji[-1][given.body_kji].mean())
 
 
-def _coverage_warnings(given: NetworkInput, mr: Volume | None) -> tuple[str, ...]:
-    if mr is None or _coverage(given) > 0:
+def _coverage_warnings(given: NetworkInput, mr: Volume | None, metadata: BundleMetadata) -> tuple[str, ...]:
+    if mr is None or metadata.nnunet is not None or _coverage(given, mr) > 0:
         return ()
     return ("The MR shows nothing of the body that the CT shows, so it had no part in the result.",)

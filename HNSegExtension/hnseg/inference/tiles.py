@@ -22,7 +22,8 @@ class TileSettings:
 
     ``patch_kji``: size of a window in voxels. ``overlap``: least shared part of two neighbours, 0 ≤ overlap < 1.
     ``padding``: value per channel of what lies beyond the image; empty means 0. ``skip_outside_body``: windows that
-    hold no body voxel are background without asking the network. ``batch``: windows per network call; 0 lets the
+    hold no body voxel are background without asking the network. ``blend_logits``: windows are averaged before the
+    softmax, as nnU-Net does, not after it. ``batch``: windows per network call; 0 lets the
     device choose.
     """
 
@@ -30,6 +31,7 @@ class TileSettings:
     overlap: float = 0.5
     padding: tuple[float, ...] = ()
     skip_outside_body: bool = True
+    blend_logits: bool = False
     batch: int = 0
 
     def __post_init__(self) -> None:
@@ -80,11 +82,15 @@ def window_rows(
     )
 
 
-def importance(patch_kji: Sequence[int]) -> NDArray[np.float32]:
-    """Weight of each voxel of a window, shape ``patch_kji``, 1 in the middle: a Gaussian, positive everywhere."""
+def importance(patch_kji: Sequence[int], centre_kji: Sequence[float] | None = None) -> NDArray[np.float32]:
+    """Weight of each voxel of a window, shape ``patch_kji``, 1 in the middle: a Gaussian, positive everywhere.
+
+    ``centre_kji``: where it is highest; None is the middle, which lies between two voxels of an even patch.
+    """
+    centre_kji = [(n - 1) / 2 for n in patch_kji] if centre_kji is None else centre_kji
     weight = np.ones((1, 1, 1))
     for axis, n in enumerate(patch_kji):
-        offset = (np.arange(n) - (n - 1) / 2) / (n * _SIGMA_PER_PATCH)
+        offset = (np.arange(n) - centre_kji[axis]) / (n * _SIGMA_PER_PATCH)
         shape = [1, 1, 1]
         shape[axis] = n
         weight = weight * np.exp(-0.5 * offset**2).reshape(shape)

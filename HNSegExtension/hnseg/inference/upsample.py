@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,10 +43,11 @@ class AxisMap:
         return slice(self.first, self.first + len(self.lower))
 
 
-def axis_maps(source: Grid, target: Grid) -> tuple[AxisMap, AxisMap, AxisMap]:
+def axis_maps(source: Grid, target: Grid, nearest_axis: int | None = None) -> tuple[AxisMap, AxisMap, AxisMap]:
     """Maps for k, j, i of two grids with parallel axes of one sense; otherwise ``GeometryMismatch``.
 
-    A voxel centre within half a voxel beyond the outermost source centre takes that centre's value, as in ITK.
+    A voxel centre within half a voxel beyond the outermost source centre takes that centre's value, as in ITK. Along
+    ``nearest_axis`` the nearest source voxel counts alone.
     """
     relation = source.lps_to_ijk @ target.ijk_to_lps
     scale = np.diag(relation)[:3]
@@ -54,7 +55,12 @@ def axis_maps(source: Grid, target: Grid) -> tuple[AxisMap, AxisMap, AxisMap]:
     if np.abs(skew @ np.asarray(target.size_ijk)).max() > 0.01 or scale.min() <= 0:
         raise GeometryMismatch("The working grid does not run along the CT's axes; make it with `preprocess`.")
     i, j, k = (_axis_map(source.size_ijk[n], target.size_ijk[n], scale[n], relation[n, 3]) for n in range(3))
+    k, j, i = (_nearest(m) if axis == nearest_axis else m for axis, m in enumerate((k, j, i)))
     return k, j, i
+
+
+def _nearest(m: AxisMap) -> AxisMap:
+    return replace(m, weight=(m.weight >= 0.5).astype(np.float32))
 
 
 def _axis_map(source_size: int, target_size: int, scale: float, offset: float) -> AxisMap:
@@ -68,7 +74,7 @@ def _axis_map(source_size: int, target_size: int, scale: float, offset: float) -
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProbabilitySlice:
-    """One finished working slice: ``values`` (C, J, I) sum to 1 over C, ``winner`` (J, I) uint8 is their argmax."""
+    """A finished working slice: probabilities or logits ``values`` (C, J, I), their argmax ``winner`` (J, I) uint8."""
 
     values: Tensor
     winner: Tensor
@@ -87,7 +93,8 @@ class LabelUpsampler:
     """Takes the working grid's slices in order and writes finished label slices into ``out_kji``.
 
     ``out_kji``: uint8 array on a grid parallel to the working grid, any strides, zero beforehand; only what the working
-    grid reaches is written. ``labels``: the label of each class.
+    grid reaches is written. ``labels``: the label of each class. ``least``: what the largest value of a voxel is never
+    below; None stands for probabilities that sum to 1.
     """
 
     def __init__(
@@ -96,7 +103,11 @@ class LabelUpsampler:
         maps: tuple[AxisMap, AxisMap, AxisMap],
         labels: Sequence[int],
         device: torch.device | str = "cpu",
+        *,
+        least: float | None = None,
     ) -> None:
+        # C probabilities that sum to 1 have a largest of at least 1/C, and interpolation never exceeds the corners.
+        self._least = (1 - 1e-4) / len(labels) if least is None else least
         along_k, self._along_j, self._along_i = maps
         self._out = out_kji[:, self._along_j.span, self._along_i.span]
         self._label_of = np.zeros(256, np.uint8)
@@ -124,7 +135,7 @@ class LabelUpsampler:
                 self._out[z] = self._label_of[picture.cpu().numpy()]
             return
         corners = _corners(cells == _MIXED)
-        classes, lower, upper = _candidates(corners, below.values, above.values)
+        classes, lower, upper = _candidates(corners, below.values, above.values, self._least)
         points = self._locate(flat, corners, tuple(cells.shape))
         for z, weight in slices:
             picture.view(-1)[flat] = classes[_winners(points, torch.lerp(lower, upper, weight))]
@@ -163,14 +174,11 @@ def _corners(mixed: Tensor) -> Tensor:
     return corners.flatten().nonzero().squeeze(1)
 
 
-def _candidates(corners: Tensor, below: Tensor, above: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The classes that can win anywhere between the corners, and their values there, each (corners, classes).
-
-    C probabilities that sum to 1 have a largest of at least 1/C, and interpolation never exceeds the corners.
-    """
+def _candidates(corners: Tensor, below: Tensor, above: Tensor, least: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The classes that can win anywhere between the corners, and their values there, each (corners, classes)."""
     lower, upper = below.flatten(1)[:, corners], above.flatten(1)[:, corners]
     highest = torch.maximum(lower.amax(dim=1), upper.amax(dim=1))
-    able = (highest >= (1 - 1e-4) / len(below)).nonzero().squeeze(1)
+    able = (highest >= least).nonzero().squeeze(1)
     return able.to(torch.uint8), lower[able].t().contiguous(), upper[able].t().contiguous()
 
 

@@ -22,9 +22,10 @@ from hnseg.errors import ConfigError, InputError, ModelError, OutputError
 from hnseg.models.ensemble import Ensemble
 from hnseg.models.metadata import MODEL, BundleMetadata, NetworkSettings, monai_inference, monai_metadata
 from hnseg.models.networks import build_network
+from hnseg.models.nnunet import DATASET, PLANS, NnunetResults, is_nnunet_folder, open_nnunet
 from hnseg.models.places import bundle_folders
 from hnseg.plain import from_plain, nearest, to_plain
-from hnseg.version import __version__
+from hnseg.version import RESEARCH_USE, __version__
 
 METADATA = "configs/metadata.json"
 INFERENCE = "configs/inference.json"
@@ -74,14 +75,59 @@ class Bundle:
         members = []
         for name in settings.weight_files(stem):
             network = _build(settings, patch_kji, self.name)
-            _load_weights(network, _read_weights(self.folder / name), self.name)
+            _load_weights(network, self._state_dict(name), self.name)
             members.append(network.eval().to(device))
-        return members[0] if len(members) == 1 else Ensemble(members).eval()
+        of_logits = self.metadata.nnunet is not None
+        return members[0] if len(members) == 1 else Ensemble(members, of_logits=of_logits).eval()
+
+    def _state_dict(self, weights: str) -> dict[str, Tensor]:
+        """What one of ``metadata.weights`` holds."""
+        return _read_weights(self.folder / weights)
+
+
+@dataclass(frozen=True, slots=True)
+class NnunetBundle(Bundle):
+    """An nnU-Net v2 results folder, used where it lies."""
+
+    results: NnunetResults
+
+    @property
+    def card(self) -> str:
+        """What the folder says of itself, Markdown."""
+        metadata = self.metadata
+        organs = ", ".join(metadata.labels[1:])
+        return (
+            f"# {metadata.title}\n\n**{RESEARCH_USE}**\n\n- Folds: {metadata.network.members}\n- Organs: {organs}\n"
+            f"- Licence and training data: {metadata.licence}\n"
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over those of the plans, the data set's labels and every checkpoint."""
+        parts = (self.folder / PLANS, self.folder / DATASET, *self.results.checkpoints)
+        return hashlib.sha256("".join(map(file_sha256, parts)).encode()).hexdigest()
+
+    def _state_dict(self, weights: str) -> dict[str, Tensor]:
+        return self.results.state_dict(self.metadata.weights.index(weights))
+
+    def save(self, folder: Path) -> Bundle:
+        """Write it as a bundle with safetensors weights."""
+        first, *others = (self._state_dict(name) for name in self.metadata.weights)
+        return write_bundle(
+            folder, metadata=self.metadata, state_dict=first, others=others, card=self.card, half=False,
+            licence_text=f"{self.metadata.licence}\n",
+        )  # fmt: skip
 
 
 def open_bundle(name_or_path: str | Path) -> Bundle:
-    """The bundle of that name on the search path, or in that folder; verified. ``ModelError`` says what is wrong."""
+    """The bundle of that name on the search path, or in that folder; verified. ``ModelError`` says what is wrong.
+
+    The folder may also be that of a trained nnU-Net v2 model.
+    """
     path = Path(name_or_path).expanduser()
+    if is_nnunet_folder(path):
+        results = open_nnunet(path.resolve())
+        return NnunetBundle(results.folder, results.metadata, results)
     if path.is_dir():
         return verify_bundle(path)
     known = bundle_folders()

@@ -9,14 +9,17 @@ from torch import Tensor, nn
 
 
 class Ensemble(nn.Module):
-    """The mean of its members' probabilities, those of a cross-validation's folds say."""
+    """The mean of its members' probabilities, or logits, those of a cross-validation's folds say."""
 
-    def __init__(self, members: Sequence[nn.Module]) -> None:
+    def __init__(self, members: Sequence[nn.Module], *, of_logits: bool = False) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        self.of_logits = of_logits
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, C, K, J, I) to log-probabilities (B, classes, K, J, I)."""
+        """(B, C, K, J, I) to log-probabilities, or logits, (B, classes, K, J, I)."""
+        if self.of_logits:
+            return torch.stack([member(image).float() for member in self.members]).mean(dim=0)
         return log_mean(torch.softmax(member(image).float(), dim=1) for member in self.members)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hnseg.errors import ConfigError
+from hnseg.models.nnunet_input import NnunetSettings
 from hnseg.organs import BY_NAME, find_organ
 from hnseg.plain import nearest
 from hnseg.preprocessing import PreprocessSettings
@@ -137,8 +138,9 @@ class BundleMetadata:
     ``labels``: class names in channel order, ``background`` first, then organ names of the table.
     ``trained_organs``: those that had annotations in training; empty means all of ``labels``.
     ``organ_centres_mm``: mean LPS centroids in the training cohort's own frame; they tell whether an organ that was not
-    found should have been in the scan. ``stages``: second looks, in order. ``files``: SHA-256 (hex) of each file by its
-    path in the bundle, except of the metadata file itself.
+    found should have been in the scan. ``stages``: second looks, in order. ``nnunet``: for a network that nnU-Net
+    trained; it takes the place of ``preprocess``, and logits are blended instead of probabilities. ``files``: SHA-256
+    (hex) of each file by its path in the bundle, except of the metadata file itself.
     """
 
     name: str
@@ -156,6 +158,7 @@ class BundleMetadata:
     limits: InputLimits = field(default_factory=InputLimits)
     organ_centres_mm: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     stages: tuple[FineStage, ...] = ()
+    nnunet: NnunetSettings | None = None
     files: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -176,6 +179,13 @@ class BundleMetadata:
     def label_values(self) -> tuple[int, ...]:
         """The organ table's label of each class, in channel order; 0 first."""
         return _label_values(self.labels)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the first network's input channels."""
+        if self.nnunet is not None:
+            return tuple(f"{channel.image.upper()}, {channel.scheme}" for channel in self.nnunet.channels)
+        return self.preprocess.channels
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -203,7 +213,7 @@ def _label_values(labels: tuple[str, ...]) -> tuple[int, ...]:
 
 def monai_metadata(metadata: BundleMetadata, *, versions: Mapping[str, str]) -> dict[str, Any]:
     """The keys that MONAI's bundle schema asks for (docs.monai.io, "MONAI Bundle Specification")."""
-    channels = metadata.preprocess.channels
+    channels = metadata.channels
     patch = list(metadata.patch_kji)
     return {
         "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",

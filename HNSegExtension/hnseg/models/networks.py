@@ -152,10 +152,17 @@ def nnunet(
     out_channels: int,
     filters: Sequence[int] = (32, 64, 128, 256, 320, 320),
     strides: Sequence[Sequence[int]] = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)),
+    kernels: Sequence[Sequence[int]] | None = None,
+    trans_bias: bool = False,
 ) -> nn.Module:
-    """MONAI's DynUNet, laid out as nnU-Net plans its 3D full-resolution network (Isensee et al. 2021)."""
+    """MONAI's DynUNet, laid out as nnU-Net plans its 3D full-resolution network (Isensee et al. 2021).
+
+    ``kernels``: sizes per level, None is 3 throughout. ``trans_bias``: transposed convolutions have a bias, as in
+    nnU-Net v2.
+    """
+    sizes = kernels or [(3, 3, 3)] * len(filters)
     network = DynUNet(
-        3, in_channels, out_channels, [3] * len(filters), strides, strides[1:], filters, norm_name=INSTANCE
+        3, in_channels, out_channels, sizes, strides, strides[1:], filters, norm_name=INSTANCE, trans_bias=trans_bias
     )
     _norms_in_place(network)
     _quick_convolutions(network)
@@ -195,11 +202,11 @@ def build_network(name: str, **arguments: Any) -> nn.Module:
 
 
 class _NormInPlace(nn.GroupNorm):
-    """In float32 on a CPU also under autocast, where its bfloat16 gradient takes three times as long."""
+    """In training on a CPU in float32 also under autocast: its bfloat16 gradient takes three times as long."""
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, …) → the same shape."""
-        return super().forward(image.float() if image.device.type == "cpu" else image)
+        return super().forward(image.float() if image.device.type == "cpu" and torch.is_grad_enabled() else image)
 
 
 def _norms_in_place(module: nn.Module) -> None:

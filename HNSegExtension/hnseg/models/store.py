@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hnseg.errors import ModelError, OutputError
-from hnseg.models.bundle import Bundle, file_sha256, replace_folder, verify_bundle
+from hnseg.models.bundle import Bundle, NnunetBundle, file_sha256, open_bundle, replace_folder, verify_bundle
 from hnseg.models.places import bundle_folders, is_bundle_folder, user_folder
 from hnseg.plain import nearest
 
@@ -52,6 +52,7 @@ def install_bundle(
 ) -> Bundle:
     """Put a bundle (folder, zip file, or http(s) address of a zip file) into the user's folder, under its own name.
 
+    The folder may also be that of a trained nnU-Net v2 model: its weights are then stored as safetensors.
     ``sha256`` (hex) is that of the zip file and required for an address. The bundle is verified before anything is
     changed. Raises ``ModelError``, or ``OutputError`` when the folder cannot be written; nothing partial stays.
     """
@@ -89,8 +90,10 @@ def _unpacked(source: str, sha256: str | None, scratch: Path) -> Path:
         return _extracted(_downloaded(source, sha256, scratch / "download.zip"), scratch / "unpacked")
     path = Path(source).expanduser()
     if path.is_dir():
-        folder = verify_bundle(path).folder
-        return Path(shutil.copytree(folder, scratch / "copy"))
+        bundle = open_bundle(path)
+        if isinstance(bundle, NnunetBundle):
+            return bundle.save(scratch / "copy").folder
+        return Path(shutil.copytree(bundle.folder, scratch / "copy"))
     if not path.is_file():
         raise ModelError(f"There is no bundle at {source!r}; give a folder, a zip file or an http(s) address.")
     if sha256 is not None:
