@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Literal
 
 from pydicom import Dataset
@@ -16,9 +16,22 @@ GENERATION_TAG = "HNSeg.Generation"
 """The segment tag that says how the contour came about, where that is known."""
 
 
-def structure_name(segment: Segment) -> str:
-    """HaN-Seg's name, which is TG-263's where that has one; other segments keep theirs. At most 64 characters."""
-    return (segment.organ.name if segment.organ else segment.name).replace("\\", "_")[:64]
+def structure_names(segments: Sequence[Segment]) -> list[str]:
+    """HaN-Seg's names, which are TG-263's where that has one; other segments keep theirs. At most 64 characters.
+
+    No name comes twice, as planning systems would merge or refuse them: a copy of an organ keeps its own name, numbered
+    where that is taken.
+    """
+    names: list[str] = []
+    for segment in segments:
+        own = _allowed(segment.name)
+        wanted = [segment.organ.name if segment.organ else own, own, *(f"{own[:60]}_{n}" for n in range(2, 1000))]
+        names.append(next(name for name in wanted if name not in names))
+    return names
+
+
+def _allowed(name: str) -> str:
+    return name.replace("\\", "_")[:64]
 
 
 def generation_algorithm(segment: Segment, edited: Set[str] = frozenset()) -> GenerationAlgorithm:

@@ -17,11 +17,12 @@ from hnseg.version import RESEARCH_USE, __version__
 MANUFACTURER = "HNSeg contributors"
 _COMPLETED = "completed"  # Slicer's status of a segment that somebody has finished with
 _PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
-_COPIED_FROM_PATIENT_AND_STUDY = (
+COPIED_FROM_PATIENT_AND_STUDY = (
     "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
     "StudyInstanceUID", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber",
     "StudyDescription", "FrameOfReferenceUID", "PositionReferenceIndicator",
 )  # fmt: skip
+"""What makes an object part of the same patient, study and frame of reference."""
 _REQUIRED_EVEN_IF_EMPTY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName",
     "StudyID", "AccessionNumber", "PositionReferenceIndicator",
@@ -77,7 +78,7 @@ def _model(segmentation: Segmentation) -> tuple[str, str]:
 
 def copy_patient_and_study(source: Dataset, target: Dataset) -> None:
     """The same patient, study and frame of reference as the series; nothing else of it but ``set_character_set``."""
-    for keyword in _COPIED_FROM_PATIENT_AND_STUDY:
+    for keyword in COPIED_FROM_PATIENT_AND_STUDY:
         if keyword in source:
             target[keyword] = source[keyword]
         elif keyword in _REQUIRED_EVEN_IF_EMPTY:

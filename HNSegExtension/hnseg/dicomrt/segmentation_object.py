@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
 from hnseg.dicomrt.files import read_object, tolerant, write_object
-from hnseg.dicomrt.naming import GENERATION_TAG, generation_algorithm, structure_name, terminology_entry
+from hnseg.dicomrt.naming import GENERATION_TAG, generation_algorithm, structure_names, terminology_entry
 from hnseg.dicomrt.provenance import MANUFACTURER, Provenance, coded, set_character_set, sign
 from hnseg.dicomrt.series import Series
 from hnseg.errors import HNSegError, InputError, UnreadableFile
@@ -67,7 +67,11 @@ def build_segmentation_object(
     if not present:
         raise InputError("No structure has a voxel; there is nothing to write.")
     provenance = options.provenance
-    descriptions = [_description(n, segment, options) for n, segment in enumerate(present, start=1)]
+    names = structure_names(present)
+    descriptions = [
+        _description(n, name, segment, options)
+        for n, (name, segment) in enumerate(zip(names, present, strict=True), start=1)
+    ]
     images = [_header(part.path) for part in series.slices]
     dataset = hd.seg.Segmentation(
         source_images=images,
@@ -88,7 +92,7 @@ def build_segmentation_object(
     )
     empty = [segment.name for segment in segmentation.segments if segment not in present]
     sign(dataset, provenance)
-    set_character_set(series.header, dataset, [segment.name for segment in present])
+    set_character_set(series.header, dataset, names)
     return dataset, ((f"Left out, as they are empty: {', '.join(empty)}.",) if empty else ())
 
 
@@ -151,7 +155,7 @@ def _marked(segment: Segment, item: Any) -> Segment:
     return replace(segment, rgb=(r, g, b), tags={**segment.tags, **tags})
 
 
-def _description(number: int, segment: Segment, options: SegmentationObjectOptions) -> Any:
+def _description(number: int, name: str, segment: Segment, options: SegmentationObjectOptions) -> Any:
     organ, provenance = segment.organ, options.provenance
     algorithm = generation_algorithm(segment, options.edited)
     identification = hd.AlgorithmIdentificationSequence(
@@ -161,13 +165,13 @@ def _description(number: int, segment: Segment, options: SegmentationObjectOptio
     )
     description = hd.seg.SegmentDescription(
         segment_number=number,
-        segment_label=structure_name(segment),
+        segment_label=name,
         segmented_property_category=_code(CATEGORY),
         segmented_property_type=_code(("SCT", organ.sct_code, organ.sct_meaning)) if organ else _UNSPECIFIED,
         algorithm_type=algorithm,
         algorithm_identification=None if algorithm == "MANUAL" else identification,
         tracking_uid=generate_uid(prefix=None),
-        tracking_id=structure_name(segment),
+        tracking_id=name,
         display_color=hd.color.CIELabColor.from_rgb(*segment.rgb),
     )
     if organ and organ.side:

@@ -11,6 +11,7 @@ import numpy as np
 from pydicom import Dataset, dcmread
 
 from hnseg.dicomrt.files import tolerant
+from hnseg.dicomrt.provenance import COPIED_FROM_PATIENT_AND_STUDY
 from hnseg.errors import DicomSeriesError, UnreadableFile
 from hnseg.image.dicom import SeriesInfo, list_series
 from hnseg.image.dicom_headers import SliceHeader
@@ -20,10 +21,12 @@ from hnseg.image.grid import Grid, Matrix
 _FEWEST_SLICES = 2  # contours need planes and their distance; a volume that is worth predicting on needs more
 _NEARLY_ON_A_SLICE = 0.11  # of the slice distance: what a series counted as even may be off
 
+_HEADER_TAGS = ("SpecificCharacterSet", "SOPClassUID", "SeriesInstanceUID", *COPIED_FROM_PATIENT_AND_STUDY)
+
 
 @dataclass(frozen=True)
 class Series:
-    """The slices in order along their normal, and the first one's header without pixels."""
+    """The slices in order along their normal, and what exports take over of the first one's header."""
 
     stack: Stack
     header: Dataset
@@ -125,7 +128,7 @@ def _pick(path: Path, preferred: Collection[str]) -> SeriesInfo:
 def _header(path: Path) -> Dataset:
     try:
         with tolerant():
-            header = dcmread(path, stop_before_pixels=True)
+            header = dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER_TAGS))
             header.decode()  # now, and not at first use: pydicom warns of odd values as it converts them
             return header
     except Exception as error:

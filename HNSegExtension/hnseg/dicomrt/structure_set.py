@@ -16,7 +16,7 @@ from pydicom.tag import Tag
 
 from hnseg.dicomrt.contours import Outline, Polygon, keyhole, simplify, trace
 from hnseg.dicomrt.files import tolerant, write_object
-from hnseg.dicomrt.naming import generation_algorithm, structure_name
+from hnseg.dicomrt.naming import generation_algorithm, structure_names
 from hnseg.dicomrt.planes import PlaneMask, planes_of
 from hnseg.dicomrt.provenance import Provenance, coded, copy_patient_and_study, set_character_set, sign
 from hnseg.dicomrt.series import Series
@@ -78,15 +78,16 @@ def build_structure_set(
     series: Series, segmentation: Segmentation, options: StructureSetOptions
 ) -> tuple[Dataset, Written]:
     """The RTSTRUCT as a data set. Structures without a voxel are left out and named."""
+    names = structure_names(segmentation.segments)
     rois: list[_Roi] = []
     warnings: list[str] = []
     empty: list[str] = []
-    for segment in segmentation.segments:
+    for name, segment in zip(names, segmentation.segments, strict=True):
         planes, lost = planes_of(segmentation.mask(segment.name), series)
         if lost:
             warnings.append(f"{segment.name} leaves the series: {lost:.2f} mL of it were not written.")
         if planes:
-            rois.append(_Roi(len(rois) + 1, segment, tuple(planes)))
+            rois.append(_Roi(len(rois) + 1, name, segment, tuple(planes)))
         else:
             empty.append(segment.name)
     if empty:
@@ -97,7 +98,7 @@ def build_structure_set(
     dataset.StructureSetROISequence = [_roi_item(roi, series, options) for roi in rois]
     dataset.ROIContourSequence = [_contour_item(roi, series, options) for roi in rois]
     dataset.RTROIObservationsSequence = [_observation_item(roi) for roi in rois]
-    texts = [*(roi.segment.name for roi in rois), options.label, options.provenance.model]
+    texts = [*(roi.name for roi in rois), options.label, options.provenance.model]
     set_character_set(series.header, dataset, texts)
     counts = {
         roi.segment.name: len(item.ContourSequence) for roi, item in zip(rois, dataset.ROIContourSequence, strict=True)
@@ -108,6 +109,7 @@ def build_structure_set(
 @dataclass(frozen=True, slots=True)
 class _Roi:
     number: int
+    name: str
     segment: Segment
     planes: tuple[PlaneMask, ...]
 
@@ -123,7 +125,8 @@ def _frame(series: Series, options: StructureSetOptions) -> Dataset:
     dataset.OperatorsName = ""
     dataset.StructureSetLabel = options.label
     dataset.StructureSetName = "Organs at risk"
-    dataset.StructureSetDescription = options.provenance.sentence
+    accuracy = f"No contour point lies farther than {options.tolerance_mm:g} mm from the voxels' outline."
+    dataset.StructureSetDescription = f"{options.provenance.sentence} {accuracy}"
     dataset.StructureSetDate, dataset.StructureSetTime = dataset.InstanceCreationDate, dataset.InstanceCreationTime
     dataset.ApprovalStatus = "UNAPPROVED"
     dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(series)]
@@ -155,7 +158,7 @@ def _roi_item(roi: _Roi, series: Series, options: StructureSetOptions) -> Datase
     item = Dataset()
     item.ROINumber = roi.number
     item.ReferencedFrameOfReferenceUID = series.frame_of_reference_uid
-    item.ROIName = structure_name(roi.segment)
+    item.ROIName = roi.name
     english = roi.segment.organ.english if roi.segment.organ else roi.segment.name
     item.ROIDescription = f"{english}; {options.provenance.review}"[:1024]
     item.ROIVolume = f"{sum(plane.ml for plane in roi.planes):.4f}"
@@ -214,7 +217,7 @@ def _decimal_strings(values: NDArray[np.float64]) -> RawDataElement:
 def _observation_item(roi: _Roi) -> Dataset:
     item = Dataset()
     item.ObservationNumber = item.ReferencedROINumber = roi.number
-    item.ROIObservationLabel = structure_name(roi.segment).encode()[:16].decode(errors="ignore")
+    item.ROIObservationLabel = roi.name.encode()[:16].decode(errors="ignore")
     item.RTROIInterpretedType = "ORGAN"
     item.ROIInterpreter = ""
     organ = roi.segment.organ

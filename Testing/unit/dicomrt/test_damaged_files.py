@@ -73,10 +73,12 @@ def test_fuzzed_and_truncated_files_are_read_or_refused_in_a_sentence(intact, tm
     assert source.read_bytes() == whole
 
 
-def test_a_series_with_odd_uids_is_referred_to_as_it_is(series_maker, tmp_path):
+def test_a_series_with_odd_uids_is_referred_to_as_it_is_and_what_is_not_needed_is_not_judged(series_maker, tmp_path):
     made = series_maker(tmp_path / "ct", size=(24, 22, 4))
+    acquisition_number = b"\x20\x00\x12\x00IS\x02\x00"
     for file in made.files:
-        file.write_bytes(file.read_bytes().replace(b".8.498.", b".8.098."))  # a component must not begin with 0
+        content = file.read_bytes().replace(b".8.498.", b".8.098.")  # a component must not begin with 0
+        file.write_bytes(content.replace(acquisition_number + b"1 ", acquisition_number + b"x "))
     series = open_series(made.folder)
     mask = np.ones(series.grid.shape_kji, bool)
     write_structure_set(tmp_path / "RT.dcm", series, Segmentation.from_masks({"Lips": Volume(mask, series.grid)}))

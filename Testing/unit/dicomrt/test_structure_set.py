@@ -224,6 +224,24 @@ def test_empty_organs_and_what_leaves_the_series_are_named(axial_series, tmp_pat
         write_structure_set(tmp_path / "RT2.dcm", series, Segmentation.from_masks({"Lips": masks["Lips"]}))
 
 
+def test_a_copy_of_an_organ_keeps_its_own_name(axial_series, tmp_path):
+    series = open_series(axial_series.folder)
+    organs = organs_on(series.grid)
+    parotid = organs.segment("Parotid_L")
+    copies = [replace(parotid, name=name, label=label) for name, label in (("Parotid_L copy", 200), ("a\\b", 201))]
+    copies.append(replace(parotid, name="a_b", label=202))
+    array = organs.layers[parotid.layer].array_kji.copy()
+    for n, copy in enumerate(copies):
+        array[2, 2, 2 + n] = copy.label
+    layers = tuple(layer.with_array(array) if n == parotid.layer else layer for n, layer in enumerate(organs.layers))
+    organs = Segmentation(layers, (*organs.segments, *copies))
+    written = write_structure_set(tmp_path / "RT.dcm", series, organs)
+    names = [roi.ROIName for roi in pydicom.dcmread(tmp_path / "RT.dcm").StructureSetROISequence]
+    assert names[0] == "Parotid_L"
+    assert names[-3:] == ["Parotid_L copy", "a_b", "a_b_2"]
+    assert len(written.contours) == len(names)
+
+
 def test_options_that_make_no_sense_are_refused():
     for wrong in ({"holes": "bridge"}, {"tolerance_mm": -1.0}, {"label": "x" * 17}, {"label": ""}):
         with pytest.raises(ConfigError):
