@@ -32,25 +32,34 @@ class Case:
     series: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """The cases that both sides have, and the names of those that the prediction lacks."""
+
+    cases: tuple[Case, ...]
+    unpredicted: tuple[str, ...] = ()
+
+
 def pair_cases(
     prediction: Path, reference: Path, *, series: Path | None = None, include_partial: bool = False
-) -> list[Case]:
+) -> Pairing:
     """The cases of both, by name; ``series`` may hold a folder per case. Raises ``InputError`` if nothing fits."""
     expected, predicted = cases_in(reference), cases_in(prediction)
     quality = Availability() if include_partial else availability_of(reference)
     if not (expected and predicted):
         case = _sole(reference, expected, many=prediction), _sole(prediction, predicted, many=reference)
         name = case_name(case[0])
-        return [Case(name, case[1], case[0], _partial(quality, name), series)]
+        return Pairing((Case(name, case[1], case[0], _partial(quality, name), series),))
     shared = [name for name in expected if name in predicted]
     if not shared:
         raise InputError(
             f"No case of {prediction} ({_some(predicted)}) is in {reference} ({_some(expected)}); "
             "name both by case number or alike."
         )
-    return [
+    cases = tuple(
         Case(name, predicted[name], expected[name], _partial(quality, name), series_of(name, series)) for name in shared
-    ]
+    )
+    return Pairing(cases, tuple(name for name in expected if name not in predicted))
 
 
 def is_cohort(path: Path) -> bool:

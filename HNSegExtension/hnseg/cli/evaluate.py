@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hnseg.cli.cases import Case
+    from hnseg.cli.cases import Case, Pairing
     from hnseg.cli.console import OnProgress
     from hnseg.evaluation.cohort import Cohort
     from hnseg.evaluation.compare import CompareOptions
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 class _Work:
     """Per system, its cases; ``single`` if there is one system with one case, given as such."""
 
-    systems: tuple[tuple[str, tuple[Case, ...]], ...]
+    systems: tuple[tuple[str, Pairing], ...]
     single: bool
 
 
@@ -87,7 +87,7 @@ def _plan(args: argparse.Namespace) -> _Work:
 
     named = [(args.name or stem(args.prediction) or "prediction", args.prediction), *map(_named, args.system)]
     options = {"series": args.series, "include_partial": args.include_partial}
-    systems = tuple((name, tuple(pair_cases(path, args.reference, **options))) for name, path in named)
+    systems = tuple((name, pair_cases(path, args.reference, **options)) for name, path in named)
     return _Work(systems, single=len(systems) == 1 and not is_cohort(args.reference))
 
 
@@ -103,16 +103,17 @@ def _named(text: str) -> tuple[str, Path]:
 def _evaluate(work: _Work, options: CompareOptions, on_progress: OnProgress) -> tuple[Cohort, ...]:
     from hnseg.evaluation.cohort import Cohort
 
-    total = sum(len(cases) for _, cases in work.systems)
+    total = sum(len(paired.cases) for _, paired in work.systems)
     done = 0
     cohorts = []
-    for system, cases in work.systems:
+    for system, paired in work.systems:
         scored = []
-        for case in cases:
+        for case in paired.cases:
             on_progress(done / total, f"Scoring {case.name}")
             scored.append((case.name, _score(case, options)))
             done += 1
-        cohorts.append(Cohort(system, tuple(scored)))
+        lacking = [f"{case} has no prediction and is in no figure." for case in paired.unpredicted]
+        cohorts.append(Cohort(system, tuple(scored), tuple(lacking)))
     on_progress(1.0, "Scored")
     return tuple(cohorts)
 
@@ -160,7 +161,7 @@ def _page(cohorts: Sequence[Cohort], work: _Work, args: argparse.Namespace) -> s
     from hnseg.reporting.cohort_page import cohort_page
 
     ceiling = read_ceiling(args.observers) if args.observers else PUBLISHED_DSC
-    cases = {case.name: case for case in work.systems[0][1]}
+    cases = {case.name: case for case in work.systems[0][1].cases}
     pictures = {
         case: _pictures(cases[case], [row.organ for other, row in cohorts[0].worst() if other == case], args.images)
         for case in dict.fromkeys(case for case, _ in cohorts[0].worst())

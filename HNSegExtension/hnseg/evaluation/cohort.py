@@ -19,10 +19,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """One system's scores, case by case."""
+    """One system's scores, case by case; ``notes`` are about the cohort as a whole."""
 
     system: str
     cases: tuple[tuple[str, Scores], ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def organs(self) -> tuple[str, ...]:
@@ -64,8 +65,8 @@ class Cohort:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the comparisons noticed, with the case's name."""
-        return tuple(f"{case}: {warning}" for case, scores in self.cases for warning in scores.warnings)
+        """The notes, and what the comparisons noticed, with the case's name."""
+        return (*self.notes, *(f"{case}: {warning}" for case, scores in self.cases for warning in scores.warnings))
 
     def worst(self, metric: str = "dsc", *, count: int = 6) -> list[tuple[str, OrganScores]]:
         """The organs that scored worst, one per organ name, so that one hard organ does not fill the list."""

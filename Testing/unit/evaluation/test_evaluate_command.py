@@ -209,6 +209,16 @@ def test_what_cannot_be_compared_gives_a_sentence(cohort, capsys, prediction, re
     assert not (cohort / "s.json").exists()
 
 
+def test_a_case_without_a_prediction_is_named(cohort, capsys):
+    (cohort / "predicted" / "case_02_seg.mha").unlink()
+    words = ["--organs", "Brainstem", "--json", cohort / "s.json", "--html", cohort / "s.html"]
+    assert run(cohort / "predicted", cohort / "truth", *words) == 0
+    said = "case_02 has no prediction"
+    assert said in capsys.readouterr().err
+    assert said in json.loads((cohort / "s.json").read_text())["warnings"][0]
+    assert said in (cohort / "s.html").read_text()
+
+
 def test_cohorts_without_a_common_case_are_refused(cohort, capsys):
     write_case(cohort / "others", 8)
     write_case(cohort / "others", 9)
