@@ -420,3 +420,50 @@ def test_the_command_crops_scales_and_tells_what_failed(cohort, tmp_path, capsys
 def test_wrong_usage_and_a_scheduler_that_is_not_there_are_told(cohort, tmp_path, capsys, options, code, words):
     assert main(["curate", str(cohort), str(tmp_path / "out"), *options]) == code
     assert words in capsys.readouterr().err
+
+
+def test_tumours_and_pet_of_a_hecktor_cohort_reach_the_exports(tmp_path, ct):
+    """Primary tumour and nodes get labels 31 and 32, and 1 and 2 in the export; a case without PET has zeros for it."""
+    images, labels = tmp_path / "in" / "imagesTr", tmp_path / "in" / "labelsTr"
+    images.mkdir(parents=True)
+    labels.mkdir()
+    coarse = CT_GRID.respaced((8.0, 8.0, 10.0))
+    for name in ("CHUM-001", "CHUP-002"):
+        write_volume(ct, images / f"{name}__CT.nii.gz")
+        drawn = block(CENTRES["Larynx_SG"]).array_kji + 2 * block(CENTRES["Parotid_L"]).array_kji
+        write_volume(ct.with_array(drawn.astype(np.uint8)), labels / f"{name}.nii.gz")
+    uptake = np.full(coarse.shape_kji, 2.5, np.float32)
+    write_volume(Volume(uptake, coarse), images / "CHUM-001__PT.nii.gz")
+    out = tmp_path / "out"
+    assert run_curate(request(tmp_path / "in", out)).good == ("CHUM-001", "CHUP-002")
+    case = out / "cases" / "CHUM-001"
+    assert set(np.unique(read_volume(case / "labels.nrrd").array_kji)) == {0, 31, 32}
+    pet = read_volume(case / "pet.nrrd")
+    assert pet.grid.is_close(CT_GRID)
+    assert np.median(pet.array_kji) == 2.5
+    root = out / "nnunet" / "Dataset501_HNSeg"
+    dataset = json.loads((root / "dataset.json").read_text())
+    assert dataset["channel_names"] == {"0": "CT", "1": "PET"}
+    assert dataset["labels"] == {"background": 0, "GTVp": 1, "GTVn": 2}
+    exported = next(root.glob("labels*/CHUM-001.nrrd"))
+    assert set(np.unique(read_volume(exported).array_kji)) == {0, 1, 2}
+    assert not read_volume(next(root.glob("images*/CHUP-002_0001.nrrd"))).array_kji.any()
+
+
+def test_structures_are_renumbered_for_nnunet_where_the_cohort_lacks_organs(tmp_path, ct):
+    """PDDCA draws 9 organs under its own names: they become labels 1 to 9, here 1 and 2."""
+    place = tmp_path / "in" / "0522c0001"
+    (place / "structures").mkdir(parents=True)
+    write_volume(ct, place / "img.nrrd")
+    write_volume(block(CENTRES["Brainstem"]), place / "structures" / "BrainStem.nrrd")
+    write_volume(block(CENTRES["Parotid_R"]), place / "structures" / "Parotid_R.nrrd")
+    out = tmp_path / "out"
+    assert run_curate(request(tmp_path / "in", out)).good == ("0522c0001",)
+    root = out / "nnunet" / "Dataset501_HNSeg"
+    assert json.loads((root / "dataset.json").read_text())["labels"] == {
+        "background": 0,
+        "Brainstem": 1,
+        "Parotid_R": 2,
+    }
+    labels = read_volume(root / "labelsTr" / "0522c0001.nrrd").array_kji
+    assert np.array_equal(labels == 2, block(CENTRES["Parotid_R"]).array_kji > 0)
