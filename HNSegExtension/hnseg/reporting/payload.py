@@ -127,10 +127,12 @@ def _centres(labels: NDArray[np.uint8]) -> dict[int, list[int]]:
 
 
 def _start(centres: dict[int, list[int]], grid: Grid) -> list[int]:
+    """In the organ nearest to the middle of all, or in the middle of the grid where there is none."""
     if not centres:
         return [n // 2 for n in grid.size_ijk]
-    places = np.array(list(centres.values()), dtype=np.float64)
-    return [int(n) for n in np.round(places.mean(axis=0))]
+    places = np.array(list(centres.values()))
+    nearest = np.argmin(((places - places.mean(axis=0)) ** 2).sum(axis=1))
+    return list(places[nearest].tolist())
 
 
 def _box(meshes: Sequence[Mesh]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

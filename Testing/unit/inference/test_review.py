@@ -10,7 +10,14 @@ import pytest
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.inference.confidence import Confidence
-from hnseg.inference.review import OrganFinding, input_warnings, outside_the_scan, reaches_end, review_organs
+from hnseg.inference.review import (
+    OrganFinding,
+    input_warnings,
+    outside_the_scan,
+    reaches_end,
+    result_warnings,
+    review_organs,
+)
 from hnseg.inference.voxels import organ_voxels
 from hnseg.models.metadata import BundleMetadata, InputLimits, NetworkSettings
 from hnseg.organs import BY_NAME, find_organs
@@ -131,3 +138,15 @@ def test_coarse_voxels_are_told_along_the_patients_own_axes() -> None:
 def test_strange_hounsfield_units_in_the_body_are_told() -> None:
     (warning,) = input_warnings(*ct_of(900), InputLimits())
     assert "median of 900 HU" in warning
+
+
+def test_an_image_that_leaves_most_organs_in_doubt_is_called_out_of_place() -> None:
+    names = [organ.name for organ in BY_NAME.values()][:9]
+    doubts = [OrganFinding(name, 0.0, None, "absent" if n % 2 else "check") for n, name in enumerate(names)]
+    fine = [replace(finding, status="ok") for finding in doubts]
+    unknown = [replace(finding, status="not trained") for finding in doubts]
+    (sentence,) = result_warnings([*doubts[:5], *fine[5:], *unknown])
+    assert sentence.startswith("5 of 9 organs are missing or doubtful: the field of view")
+    assert result_warnings([*doubts[:4], *fine[4:]]) == ()
+    assert result_warnings(doubts[:5]) == (), "of so few, each speaks for itself"
+    assert result_warnings([]) == ()

@@ -57,6 +57,7 @@ def test_the_viewer_gets_exactly_the_labels_and_every_organ_at_a_voxel_of_its_ow
     for organ in data["organs"]:
         x, y, z = organ["centre"]
         assert views.labels[z, y, x] == organ["label"]
+    assert data["start"] in [organ["centre"] for organ in data["organs"]], "something is to be seen at once"
 
 
 def test_the_viewer_gets_the_ct_in_hu_finest_in_soft_tissue() -> None:
