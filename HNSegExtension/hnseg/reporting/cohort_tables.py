@@ -19,8 +19,9 @@ _TESTED = (("dsc", "DSC", "{:+.3f}"), ("hd95_mm", "HD95, mm", "{:+.2f}"))
 
 
 def means_table(cohort: Cohort, ceiling: Mapping[str, float]) -> str:
-    """A row per organ and one for all, with the observers' DSC beside the system's."""
-    head = _head(["Organ"], ["cases", "missed", "observers’ DSC", *(words for _, words, _ in _METRICS)])
+    """A row per organ and one for all, with the observers' DSC, where known, before the system's."""
+    observers = ["observers’ DSC"] if ceiling else []
+    head = _head(["Organ"], ["cases", "missed", *observers, *(words for _, words, _ in _METRICS)])
     rows = [_means_row(cohort, organ, ceiling) for organ in (*cohort.organs, None)]
     return section(f"Means: {cohort.system}" if len(cohort.cases) > 1 else "Scores", f"{head}{''.join(rows)}")
 
@@ -90,7 +91,8 @@ def _means_row(cohort: Cohort, organ: str | None, ceiling: Mapping[str, float]) 
     means = cohort.mean(organ)
     cells = [cell(means[name], form) for name, _, form in _METRICS]
     counts = [f"{means['organs_scored']:.0f}", f"{means['organs_missed']:.0f}"]
-    return _row([organ or "all"], [*counts, cell(ceiling.get(organ or "", float("nan")), "{:.2f}"), *cells])
+    observers = [cell(ceiling.get(organ or "", float("nan")), "{:.2f}")] if ceiling else []
+    return _row([organ or "all"], [*counts, *observers, *cells])
 
 
 def _ranking(ranks: Sequence[Rank]) -> str:
