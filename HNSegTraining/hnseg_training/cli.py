@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--steps", type=int, help="train for this many steps instead of the configuration's")
         command.set_defaults(run=run)
         found[name] = command
-    found["export"].add_argument("-o", "--output", type=Path, required=True, help="bundle folder to write")
+    found["export"].add_argument(
+        "-o", "--output", type=Path, help="bundle folder (default: bundle in the run's folder)"
+    )
     found["export"].add_argument("--scores", type=Path, help="JSON of `validate`, for the model card")
     found["validate"].add_argument("--model", help="bundle to score (default: the run's best checkpoint)")
     found["validate"].add_argument("--cases", type=int, help="at most this many cases a cohort")
@@ -125,8 +127,9 @@ def _export(arguments: argparse.Namespace) -> int:
     from hnseg_training.export import export
 
     config = _config(arguments)
-    export(config, arguments.runs / config.name, arguments.output, scores=arguments.scores)
-    sys.stdout.write(f"{arguments.output}\n")
+    run = arguments.runs / config.name
+    bundle = export(config, run, arguments.output or run / "bundle", scores=arguments.scores)
+    sys.stdout.write(f"{bundle.folder}\n")
     return 0
 
 

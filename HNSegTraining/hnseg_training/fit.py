@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,7 @@ def fit(
     ``transfer`` layers that do not fit the weights of ``start_from`` start anew; else that is an error. Under torchrun
     all processes call this alike.
     """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # else it advertises
     _write_config(config, folder)
     checkpoint = folder / "checkpoints" / CHECKPOINT
     done = _steps_done(checkpoint) if resume else 0

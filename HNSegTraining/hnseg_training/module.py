@@ -54,7 +54,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
     def on_validation_epoch_start(self) -> None:
         """Sums of this validation; no buffer, since averaged weights and buffers take turns with the current ones."""
         self.unseen_losses: list[Tensor] = []
-        self.overlaps = torch.zeros(2, len(self.yardstick.class_weights), device=self.device)
+        self.overlaps = torch.zeros(3, len(self.yardstick.class_weights), device=self.device)
 
     def validation_step(self, batch: Patch, batch_index: int) -> None:
         """Loss of one unseen batch, and what its soft DSC needs."""
@@ -75,8 +75,8 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         plateau = self.lr_schedulers()
         if isinstance(plateau, torch.optim.lr_scheduler.ReduceLROnPlateau):
             plateau.step(loss)
-        overlap, size = reduce(self.overlaps, reduce_op="sum")
-        dice = torch.where(size > 0, overlap / size, torch.nan)
+        overlap, predicted, expected = reduce(self.overlaps, reduce_op="sum")
+        dice = torch.where(expected > 0, 2 * overlap / (predicted + expected), torch.nan)
         dice[0] = torch.nan
         if not dice.isnan().all():
             self.log("val_dsc", dice.nanmean(), prog_bar=True)
@@ -150,11 +150,12 @@ def _class_weights(config: TrainConfig) -> Tensor:
 
 
 def _overlaps(logits: Tensor, labels: Tensor, merge: Tensor) -> Tensor:
-    """(2, C): by class, the sum of the probability where it is the label, and half of all of both; over the samples."""
-    sums = torch.zeros(2, merge.shape[1], device=logits.device)
+    """(3, C): by class, the sums of its probability where it is the label and everywhere, and of its voxels."""
+    sums = torch.zeros(3, merge.shape[1], device=logits.device)
     for sample in zip(logits, labels, merge, strict=True):
         log_p, here, kept = merge_classes(*sample)
         p, here = log_p[0].flatten(1).exp(), here.flatten()
         sums[0].index_add_(0, kept[here], p.gather(0, here[None])[0])
-        sums[1, kept] += (p.sum(dim=1) + torch.bincount(here, minlength=len(kept))) / 2
+        sums[1, kept] += p.sum(dim=1)
+        sums[2, kept] += torch.bincount(here, minlength=len(kept))
     return sums

@@ -71,7 +71,7 @@ class Objective(nn.Module):
         merged: tuple[Tensor, Tensor, Tensor] | None = None
         for name, weight in self.weights(progress).items():
             if name == "dice_cross_entropy":
-                flat = logits.flatten(1).transpose(0, 1)
+                flat = logits.flatten(1).transpose(0, 1).float()
                 dice, entropy = dice_cross_entropy(flat, labels.flatten(), merge, self.class_weights)
                 found |= {"dice_loss": weight * dice, "cross_entropy": weight * entropy}
             elif weight:

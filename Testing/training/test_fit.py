@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hnseg.errors import ConfigError, InputError
+from hnseg.errors import ConfigError, DeviceError, InputError
+from hnseg.inference.devices import network_type
 from hnseg.organs import find_organ
 from hnseg.preprocessing import PreprocessSettings
 from hnseg_training.config import (
@@ -137,3 +138,19 @@ def test_held_out_cases_are_the_others(config):
 def test_an_empty_cohort_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="no case_XX folders"):
         case_loaders(CohortConfig(source="hanseg", path=str(tmp_path)))
+
+
+@pytest.mark.skipif(network_type(torch.device("cpu")) != torch.bfloat16, reason="this CPU has no AMX")
+def test_bf16_trains_where_the_processor_has_it(config, tmp_path):
+    short = dataclasses.replace(
+        config, optimisation=dataclasses.replace(config.optimisation, steps=1, precision="bf16")
+    )
+    weights = averaged_weights(fit(short, tmp_path / "run", on_progress=silent))
+    assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in weights.values())
+
+
+def test_bf16_is_refused_where_it_would_be_slow(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("hnseg.inference.devices._has_amx", lambda: False)
+    short = dataclasses.replace(config, optimisation=dataclasses.replace(config.optimisation, precision="bf16"))
+    with pytest.raises(DeviceError, match="CPU with AMX, which this is not; set precision: auto"):
+        fit(short, tmp_path / "run", on_progress=silent)

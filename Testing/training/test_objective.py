@@ -110,6 +110,15 @@ def test_slices_are_measured_on_their_own_for_a_planar_network():
     )
 
 
+@pytest.mark.parametrize("term", LOSS_TERMS)
+def test_short_logits_are_summed_in_full_precision(term):
+    logits, labels = example()
+    short = logits.bfloat16()
+    value = total(objective(term), short, labels)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, total(objective(term), short.float(), labels))
+
+
 def test_weights_move_from_the_first_terms_to_the_last():
     config = LossConfig(terms={"cross_entropy": 1.0, "focal": 0.0}, final_terms={"focal": 2.0})
     loss = Objective(config, torch.ones(CLASSES), planar=False)

@@ -15,7 +15,7 @@ from hnseg_training.cases import prepare
 from hnseg_training.config import load_config, smoke, with_steps
 from hnseg_training.export import export
 from hnseg_training.fit import averaged_weights, fit
-from hnseg_training.module import channels
+from hnseg_training.module import _overlaps, channels
 from hnseg_training.patches import PatchDataset
 from hnseg_training.systems import transfer
 
@@ -87,6 +87,15 @@ def test_left_stays_left_in_every_system_s_patches(path, tiny_cohort, tmp_path):
             both += 1
             assert columns[0].mean() > columns[1].mean()
     assert both
+
+
+def test_organs_that_no_validation_patch_shows_do_not_lower_its_dsc():
+    logits = torch.zeros(1, 4, 1, 2, 3)
+    logits[0, 1, 0, 0], logits[0, 0, 0, 1] = 30.0, 30.0
+    labels = torch.tensor([[[[1, 1, 1], [0, 0, 0]]]])
+    overlap, predicted, expected = _overlaps(logits, labels, torch.arange(4)[None])
+    assert expected.tolist() == [3, 3, 0, 0]
+    assert (2 * overlap / (predicted + expected))[1] == pytest.approx(1.0)
 
 
 def test_transfer_to_other_organs_keeps_the_first_half_of_the_layers(tiny_cohort, tmp_path):
