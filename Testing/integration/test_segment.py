@@ -95,6 +95,20 @@ def test_the_transform_that_was_used_is_written_when_asked_for(images: Path, tmp
     assert used.TransformPoint((1.0, 2.0, 3.0)) == pytest.approx(given.TransformPoint((1.0, 2.0, 3.0)))
 
 
+def test_precision_mirror_and_uncertainty_are_written_down(images: Path, tmp_path: Path, capsys: Say) -> None:
+    words = ["segment", "--ct", str(images / "ct.nrrd"), "--device", "cpu", "-o", str(tmp_path / "o.nrrd")]
+    words += ["--precision", "full", "--mirror", "--uncertainty", str(tmp_path / "u.nrrd")]
+    assert main([*words, "--json", str(tmp_path / "run.json")]) == 0
+    options = read_record(tmp_path / "run.json").options
+    assert (options["precision"], options["mirror"]) == ("float32", True)
+    uncertainty = read_volume(tmp_path / "u.nrrd")
+    assert uncertainty.grid.spacing_mm == pytest.approx((8.0, 8.0, 8.0))
+    assert 0 <= uncertainty.array_kji.min() < uncertainty.array_kji.max() < 31 / 32
+    plain = run_segment(request(images, tmp_path / "p.nrrd", mr=None, transform=None, precision="full"))
+    assert plain.record.options["mirror"] is False
+    assert (read_volume(tmp_path / "p.nrrd").array_kji != read_volume(tmp_path / "o.nrrd").array_kji).any()
+
+
 def test_a_reference_is_scored_and_a_result_against_itself_is_perfect(images: Path, tmp_path: Path) -> None:
     run_segment(request(images, tmp_path / "first.seg.nrrd"))
     record = run_segment(

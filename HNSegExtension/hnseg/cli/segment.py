@@ -42,6 +42,12 @@ def add_parser(subparsers: Any) -> None:
     add("--organs", metavar="A,B", default="", help="only these organs, by name or alias (default: all 30)")
     add("--device", metavar="D", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     add(
+        "--precision", choices=("auto", "full"), default="auto",
+        help="full: float32 throughout, where a shorter format would be faster (default: auto)",
+    )  # fmt: skip
+    add("--mirror", action="store_true", help="average over the left-right mirror image too; takes twice as long")
+    add("--uncertainty", metavar="MAP.nrrd", help="write a map of 1 − winning probability, on the model's grid")
+    add(
         "--transform", metavar="T.tfm", help="where the MR lies: ITK transform, CT points to MR points; no registration"
     )
     add("--json", metavar="RUN.json", help="write the run report: versions, inputs, volumes, warnings")
@@ -64,6 +70,9 @@ def run(args: argparse.Namespace) -> int:
         report_json=args.json,
         report=args.report,
         reference=args.reference,
+        precision=args.precision,
+        mirror=args.mirror,
+        uncertainty=args.uncertainty,
     )
 
     from hnseg.cli.console import progress, readable, say, say_warnings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from hnseg.errors import ConfigError, OutputError
 from hnseg.organs import ORGANS, Organ, find_organs
@@ -36,8 +36,9 @@ class SegmentRequest:
     maps CT points to MR points (LPS mm); without it the MR is registered. ``transform_output``: where the transform
     that was used goes; not written when the MR was not used. ``model``: name or folder; None is the one that ships.
     ``organs``: those wanted; empty means all. ``report_json``, ``report``: file and folder of the reports.
-    ``reference``: true contours, to be scored against in the report. Raises ``UnknownOrgan``, ``OutputError`` or
-    ``ConfigError`` when made.
+    ``reference``: true contours, to be scored against in the report. ``precision``, ``mirror``: as in
+    ``SegmentOptions``. ``uncertainty``: image file for a map of it, on the model's own grid. Raises ``UnknownOrgan``,
+    ``OutputError`` or ``ConfigError`` when made.
     """
 
     ct: str
@@ -51,6 +52,9 @@ class SegmentRequest:
     report: str | None = None
     reference: str | None = None
     transform_output: str | None = None
+    precision: Literal["auto", "full"] = "auto"
+    mirror: bool = False
+    uncertainty: str | None = None
 
     job: ClassVar[str] = "segment"
 
@@ -60,6 +64,9 @@ class SegmentRequest:
         if not self.output.lower().endswith((SEGMENTATION, *LABEL_MAPS)):
             known = ", ".join((SEGMENTATION, *LABEL_MAPS))
             raise OutputError(f"The output {Path(self.output).name} has no known ending; use one of {known}.")
+        if self.uncertainty and not self.uncertainty.lower().endswith(LABEL_MAPS):
+            name, known = Path(self.uncertainty).name, ", ".join(LABEL_MAPS)
+            raise OutputError(f"The uncertainty map {name} has no known ending; use one of {known}.")
         if len(set(self.outputs)) < len(self.outputs):
             raise OutputError("Two outputs have the same path; give each its own.")
         object.__setattr__(self, "organs", tuple(organ.name for organ in find_organs(self.organs)))
@@ -67,7 +74,8 @@ class SegmentRequest:
     @property
     def output_files(self) -> tuple[Path, ...]:
         """The files that will be written."""
-        return tuple(Path(path) for path in (self.output, self.report_json, self.transform_output) if path)
+        files = (self.output, self.report_json, self.transform_output, self.uncertainty)
+        return tuple(Path(path) for path in files if path)
 
     @property
     def output_folders(self) -> tuple[Path, ...]:
@@ -86,7 +94,9 @@ class SegmentRequest:
 
     def absolute(self) -> Self:
         """The same request with absolute paths, as another process may have another working folder."""
-        names = ("ct", "output", "mr", "transform", "report_json", "report", "reference", "transform_output")
+        names = (
+            "ct", "output", "mr", "transform", "report_json", "report", "reference", "transform_output", "uncertainty",
+        )  # fmt: skip
         given = {name: getattr(self, name) for name in names}
         changes: dict[str, Any] = {name: str(Path(path).absolute()) for name, path in given.items() if path}
         return replace(self, **changes)
