@@ -92,13 +92,21 @@ def run_segment(
                 images.ct,
                 images.mr,
                 bundle=bundle,
-                options=SegmentOptions(organs=request.organs, device=request.device),
+                options=SegmentOptions(
+                    organs=request.organs,
+                    device=request.device,
+                    precision=request.precision,
+                    mirror=request.mirror,
+                    uncertainty=request.uncertainty is not None,
+                ),
                 ct_to_mr=images.ct_to_mr,
                 networks=(models or ModelCache()).networks(bundle, request.device),
                 on_progress=clock.within,
             )
         with clock.stage("writing", 0.85, 0.90, "Writing the organs"):
             _write_organs(result, request, staging)
+            if request.uncertainty and result.uncertainty is not None:
+                write_volume(result.uncertainty, staging.place_for(request.uncertainty))
             if request.transform_output and result.ct_to_mr is not None:
                 write_transform(result.ct_to_mr, staging.place_for(request.transform_output))
             scores = _scores(result, images)
@@ -174,7 +182,8 @@ def make_record(
         seconds={**_all_but(seconds, "segmentation"), **result.seconds},
         options={
             "organs": list(request.organs), "model": request.model, "device": request.device,
-            "transform": request.transform, "reference": request.reference,
+            "transform": request.transform, "reference": request.reference, "mirror": request.mirror,
+            "precision": result.precision,
         },
     )  # fmt: skip
 
