@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,8 @@ def fit(
         module.network.compile()
     trainer = _trainer(config, folder)
     data = PatchData(config, folder, done=done, on_progress=on_progress)
-    trainer.fit(module, data, ckpt_path=checkpoint if done else None, weights_only=True)
+    with redirect_stdout(sys.stderr):  # where Lightning's progress bar belongs
+        trainer.fit(module, data, ckpt_path=checkpoint if done else None, weights_only=True)
     rank_zero_only(write_curves)(folder)
     return checkpoint
 

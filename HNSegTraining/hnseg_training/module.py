@@ -127,8 +127,9 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         self, objective: Objective, logits: Tensor, labels: Tensor, merge: Tensor, progress: float
     ) -> dict[str, Tensor]:
         """The objective's terms, each the mean over the samples."""
-        samples = zip(*self._ordered(logits, labels), merge, strict=True)
-        found = [objective(*sample, progress) for sample in samples]
+        samples = zip(*self._ordered(logits.float(), labels), merge, strict=True)
+        with torch.autocast(self.device.type, enabled=False):  # sums over voxels need all digits
+            found = [objective(*sample, progress) for sample in samples]
         return {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
 
 

@@ -25,7 +25,7 @@ def merge_classes(logits: Tensor, labels: Tensor, merge: Tensor) -> tuple[Tensor
     ``logits`` (C, …), ``labels`` (…), both of one sample; ``merge`` (C,): the class that each class counts as.
     """
     kept, group = torch.unique(merge, return_inverse=True)
-    log_p = logits.float().log_softmax(dim=0)
+    log_p = logits.log_softmax(dim=0)
     if len(kept) < len(merge):
         log_p = torch.stack([log_p[group == n].logsumexp(dim=0) for n in range(len(kept))])
     return log_p[None], torch.searchsorted(kept, labels)[None, None], kept
@@ -67,11 +67,12 @@ class Objective(nn.Module):
         ``logits`` (C, K, J, I), ``labels`` (K, J, I) int64 classes, merged already, ``merge`` (C,); ``progress`` in
         0…1 is how much of the training is done.
         """
+        logits = logits.float()
         found: dict[str, Tensor] = {}
         merged: tuple[Tensor, Tensor, Tensor] | None = None
         for name, weight in self.weights(progress).items():
             if name == "dice_cross_entropy":
-                flat = logits.flatten(1).transpose(0, 1).float()
+                flat = logits.flatten(1).transpose(0, 1)
                 dice, entropy = dice_cross_entropy(flat, labels.flatten(), merge, self.class_weights)
                 found |= {"dice_loss": weight * dice, "cross_entropy": weight * entropy}
             elif weight:
