@@ -29,13 +29,13 @@ from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.organs import ORGANS
 from hnseg.phantom import PhantomOptions, draw_patient, render
-from hnseg.phantom.rendering import mr_grid_of
 from hnseg.registration import register_rigid
 from hnseg.registration.images import prepare_ct, prepare_mr
 from hnseg.registration.poses import HALF_TURNS, Pose, from_transform, inverse, moved, pose, rotation
 from hnseg.registration.quality import Quality, judge, measure
 
 CT_MM = (2.0, 2.0, 2.5)
+MR_PIXEL_MM = 1.5
 FOUND_MM = 2.0
 Row = dict[str, Any]
 
@@ -72,7 +72,8 @@ def case(seed: int, *, deformed: bool, cache: Path) -> Case:
 
 def _render(seed: int, deformed: bool, folder: Path) -> None:
     patient = draw_patient(np.random.default_rng(seed), PhantomOptions(deformation=deformed))
-    made = render(patient, ct_spacing_mm=CT_MM, mr_grid=mr_grid_of(patient, "medium"))
+    mr_mm = (MR_PIXEL_MM, MR_PIXEL_MM, max(1.7, patient.scan.mr_slice))
+    made = render(patient, ct_spacing_mm=CT_MM, mr_spacing_mm=mr_mm)
     assert made.mr is not None
     folder.mkdir(parents=True, exist_ok=True)
     write_volume(made.ct, folder / "ct.nrrd")

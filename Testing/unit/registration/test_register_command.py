@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from hnseg import registration
 from hnseg.cli.main import main
 from hnseg.image.files import read_transform, write_volume
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
-from hnseg.registration import Quality, Registration
+from hnseg.registration import Bending, DeformableRegistration, Quality, Registration
 from hnseg.registration.poses import from_transform, pose, rotation, to_transform
 
 TRUTH = pose(rotation((3, -2, 178)), (1100, -20, 7))
@@ -54,6 +55,26 @@ def test_a_pose_that_is_not_refused_is_written_with_its_verdict(
     assert record["metrics"]["turn_degrees"] == 178
     assert np.array(record["ct_to_mr"]) == pytest.approx(TRUTH, abs=1e-9)
     assert f"It is {verdict}." in capsys.readouterr().out
+
+
+def test_a_bent_transform_is_written_with_its_rigid_pose_in_the_record(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rigid = to_transform(TRUTH)
+    both = sitk.CompositeTransform([rigid, sitk.TranslationTransform(3, (0.0, 0.0, 4.0))])
+
+    def register(ct: Volume, mr: Volume, *, on_progress: Any = None) -> DeformableRegistration:
+        bending = Bending(True, "It bends.", 0.2, 4.0, 0.8)
+        return DeformableRegistration(both, "good", "It is good.", QUALITY, 20.0, rigid, bending)
+
+    monkeypatch.setattr(registration, "register_deformable", register)
+    assert command(images, "--deformable") == 0
+    written = read_transform(images / "t.tfm")
+    assert written.TransformPoint((1.0, 2.0, 3.0)) == pytest.approx(both.TransformPoint((1.0, 2.0, 3.0)), abs=1e-6)
+    record = json.loads((images / "t.json").read_text())
+    assert record["bending"]["largest_mm"] == 4.0
+    assert np.array(record["ct_to_mr"]) == pytest.approx(TRUTH, abs=1e-9)
+    assert "It bends." in capsys.readouterr().out
 
 
 def test_a_refused_pose_is_not_written_but_its_record_is(
