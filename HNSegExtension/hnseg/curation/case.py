@@ -18,13 +18,13 @@ from hnseg.curation.mr import MrOnGrid, place_mr
 from hnseg.curation.record import CT_BINS_HU, CaseRecord
 from hnseg.curation.remarks import Remark
 from hnseg.curation.settings import CurationSettings
-from hnseg.curation.shape import Kept, onto, proof, reshaped, shaped_grid
+from hnseg.curation.shape import Kept, ShapeSettings, onto, proof, reshaped, shaped_grid
 from hnseg.curation.sources import CaseSource, source_records
 from hnseg.evaluation.boxes import Boxed
 from hnseg.image.checks import check_ct, check_mr
 from hnseg.image.files import read_image, read_volume, write_transform, write_volume
 from hnseg.image.grid import Grid
-from hnseg.image.segmentation import Segment, write_segmentation
+from hnseg.image.segmentation import write_segmentation
 from hnseg.image.volume import Volume
 
 OnProgress = Callable[[float, str], None]
@@ -57,12 +57,9 @@ def curate_case(
     Raises ``HNSegError`` where the case cannot be used at all; what is merely odd becomes a remark.
     """
     remarks = [Remark("image", "", note) for note in source.notes]
-    note = _noting(remarks)
     on_progress(0.0, "Reading the images")
     sources = source_records(source, root)
-    ct = read_image(source.ct, modality="CT", on_note=note)
-    remarks += [Remark("image", "", text) for text in check_ct(ct)]
-    mr = _read_mr(source, note, remarks)
+    ct, mr = _read_images(source, remarks)
     aligned = None
     if mr is not None:
         aligned = align(ct, mr, settings.registration, overruled=overruled, on_progress=_part(on_progress, 0.05, 0.5))
@@ -70,16 +67,14 @@ def curate_case(
     on_progress(0.5, "Stacking the masks")
     structures = _stack(source, ct.grid, settings, remarks)
     on_progress(0.75, "Bringing the case into shape")
-    whole = Boxed.of(replace(structures.segmentation, segments=_to_be_kept(structures, source)))
-    grid = shaped_grid(ct, whole, settings.shape)
-    kept, structures = _reshape(structures, whole, grid)
+    kept, structures = _shape(structures, source, ct, settings.shape)
+    grid = structures.labels.grid
     on_progress(0.8, "Bringing the MR onto the CT")
     placed = None
     if mr is not None and aligned is not None and aligned.record.used:
         placed = place_mr(mr, aligned.transform, _sparse(ct), grid, settings)
-    pet = _read_pet(source.pet, grid) if source.pet else None
     shaped_ct = onto(ct, grid, interpolation="linear", fill=AIR_HU)
-    case = CaseRecord(
+    record = CaseRecord(
         name=source.name,
         status="doubtful" if any(remark.is_grave for remark in remarks) else "good",
         sources=sources,
@@ -95,11 +90,12 @@ def curate_case(
         ct_histogram=_histogram(shaped_ct),
         alignment=aligned.record if aligned else None,
         mr=placed.record if placed else None,
-        pet=pet is not None,
+        pet=source.pet is not None,
         subject=source.subject,
         patient=source.patient,
     )
-    return CuratedCase(case, shaped_ct, structures, placed, pet, aligned.transform if aligned else None)
+    pet = _read_pet(source.pet, grid) if source.pet else None
+    return CuratedCase(record, shaped_ct, structures, placed, pet, aligned.transform if aligned else None)
 
 
 def write_case(case: CuratedCase, folder: Path) -> None:
@@ -120,16 +116,17 @@ def write_case(case: CuratedCase, folder: Path) -> None:
     names.write_json(case.record, folder / names.RECORD)
 
 
-def _noting(remarks: list[Remark]) -> Callable[[str], None]:
-    return lambda text: remarks.append(Remark("image", "", text))
+def _read_images(source: CaseSource, remarks: list[Remark]) -> tuple[Volume, Volume | None]:
+    """CT and MR, and what is odd about them."""
 
+    def note(text: str) -> None:
+        remarks.append(Remark("image", "", text))
 
-def _read_mr(source: CaseSource, note: Callable[[str], None], remarks: list[Remark]) -> Volume | None:
-    if source.mr is None:
-        return None
-    mr = read_image(source.mr, modality="MR", on_note=note)
-    remarks += [Remark("image", "", text) for text in check_mr(mr)]
-    return mr
+    ct = read_image(source.ct, modality="CT", on_note=note)
+    mr = read_image(source.mr, modality="MR", on_note=note) if source.mr else None
+    for warning in (*check_ct(ct), *(check_mr(mr) if mr is not None else ())):
+        note(warning)
+    return ct, mr
 
 
 def _read_pet(path: Path, grid: Grid) -> Volume:
@@ -157,16 +154,17 @@ def _stack(source: CaseSource, grid: Grid, settings: CurationSettings, remarks: 
     return structures
 
 
-def _to_be_kept(structures: Stacked, source: CaseSource) -> tuple[Segment, ...]:
-    """What no crop may cut: organs and targets, not outlines of the body."""
-    return tuple(s for s in structures.segmentation.segments if s.organ or s.name in source.targets)
-
-
-def _reshape(structures: Stacked, whole: Boxed, grid: Grid) -> tuple[tuple[Kept, ...], Stacked]:
-    if grid == structures.labels.grid:
+def _shape(
+    structures: Stacked, source: CaseSource, ct: Volume, settings: ShapeSettings
+) -> tuple[tuple[Kept, ...], Stacked]:
+    """The structures on the case's grid, and the proof that no organ and no target lost anything on the way."""
+    segments = tuple(s for s in structures.segmentation.segments if s.organ or s.name in source.targets)
+    whole = Boxed.of(replace(structures.segmentation, segments=segments))
+    grid = shaped_grid(ct, whole, settings)
+    if grid == ct.grid:
         return (), structures
     moved = reshaped(structures.segmentation, grid)
-    kept = proof(whole, Boxed.of(replace(moved, segments=whole.segmentation.segments)))
+    kept = proof(whole, Boxed.of(replace(moved, segments=segments)))
     labels = onto(structures.labels, grid, interpolation="nearest", fill=0)
     return kept, replace(structures, segmentation=moved, labels=labels)
 

@@ -66,7 +66,7 @@ def curation_page(cohort: CuratedCohort, folder: Path) -> str:
     script = files("hnseg.reporting").joinpath("sortable.js").read_text(encoding="utf-8")
     return _PAGE.format(
         style=files("hnseg.reporting").joinpath("report.css").read_text(encoding="utf-8"),
-        title=escape(f"{cohort.layout}: {len(cohort.cases)} curated cases"),
+        title=escape(f"{cohort.layout}: {len(cohort.cases)} curated case{'s' * (len(cohort.cases) != 1)}"),
         version=__version__,
         notice=escape(RESEARCH_USE),
         body="\n".join(section for section in sections if section),

@@ -25,6 +25,7 @@ def imbalance_plot(cohort: CuratedCohort) -> bytes:
     colours = [_MANY_RGB if count == len(cohort.cases) else _FEW_RGB for count in counts]
     counts_axes.bar(range(len(ORGANS)), counts, color=colours)
     counts_axes.set_ylabel("cases with the organ")
+    counts_axes.yaxis.get_major_locator().set_params(integer=True)
     volumes = [[ml for case in cohort.cases if (ml := case.volumes_ml.get(organ.name))] for organ in ORGANS]
     for n, (organ, values) in enumerate(zip(ORGANS, volumes, strict=True)):
         volumes_axes.plot([n, n], organ.range_ml, color="#bcd6c6", linewidth=8, solid_capstyle="butt", zorder=1)
@@ -41,9 +42,10 @@ def imbalance_plot(cohort: CuratedCohort) -> bytes:
 
 
 def intensity_plot(cohort: CuratedCohort) -> bytes:
-    """SVG: the CTs' histograms, and the MRs' tissue percentiles before and after two of the scales."""
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    ct_axes, mr_axes, scaled_axes, nyul_axes = figure.subplots(1, 4)
+    """SVG: the CTs' histograms and, where there are MRs, their tissue's percentiles on three scales."""
+    panels = _mr_panels(cohort)
+    figure = Figure(figsize=(3.6 + 2.6 * len(panels), 3.2), layout="constrained")
+    ct_axes, *mr_axes = figure.subplots(1, 1 + len(panels), squeeze=False)[0]
     low, high, bins = CT_BINS_HU
     middles = np.linspace(low, high, bins, endpoint=False) + (high - low) / bins / 2
     for case in cohort.cases:
@@ -51,16 +53,23 @@ def intensity_plot(cohort: CuratedCohort) -> bytes:
         ct_axes.plot(middles, np.maximum(share, 1e-6), color=_MANY_RGB, **_LINE)
     ct_axes.set_yscale("log")
     ct_axes.set_title("CT, HU", fontsize=9)
-    fitted = [case.mr.scales for case in cohort.cases if case.mr]
-    _percentiles(mr_axes, "MR tissue, as scanned", [scales.landmarks for scales in fitted])
-    z_scores = [scales.z_score.apply(np.asarray(scales.landmarks)).tolist() for scales in fitted]
-    _percentiles(scaled_axes, "MR tissue, z-score", z_scores)
-    standard = cohort.nyul
-    brought = [standard.scale(s.landmarks).apply(np.asarray(s.landmarks)).tolist() for s in fitted] if standard else []
-    _percentiles(nyul_axes, "MR tissue, Nyúl", brought)
-    for axes in (ct_axes, mr_axes, scaled_axes, nyul_axes):
+    for axes, (title, curves) in zip(mr_axes, panels.items(), strict=True):
+        _percentiles(axes, title, curves)
+    for axes in (ct_axes, *mr_axes):
         axes.tick_params(labelsize=7)
     return svg(figure)
+
+
+def _mr_panels(cohort: CuratedCohort) -> dict[str, list[Sequence[float]]]:
+    """Title → a curve per case with an MR."""
+    fitted, standard = [case.mr.scales for case in cohort.cases if case.mr], cohort.nyul
+    if not fitted or standard is None:
+        return {}
+    return {
+        "MR tissue, as scanned": [scales.landmarks for scales in fitted],
+        "MR tissue, z-score": [scales.z_score.apply(np.asarray(scales.landmarks)).tolist() for scales in fitted],
+        "MR tissue, Nyúl": [standard.scale(s.landmarks).apply(np.asarray(s.landmarks)).tolist() for s in fitted],
+    }
 
 
 def _percentiles(axes: object, title: str, curves: Sequence[Sequence[float]]) -> None:
