@@ -1,6 +1,7 @@
-"""Inference: ours against MONAI's sliding_window_inference + resample + argmax. Wall time and peak memory, as JSON.
+"""Inference: ours against MONAI's sliding_window_inference + resample + argmax and against nnU-Net v2's predictor, if
+nnunetv2 is installed. Wall time and peak memory, as JSON.
 
-Both run the same network, weights, input, windows and threads in one go, each in a process of its own. The network is
+All run the same network, weights, input, windows and threads in one go, each in a process of its own. The network is
 the shipped architecture with random weights, on top of a known label map with organ-like shapes: the arithmetic is that
 of a trained model, and so are the borders between labels. Peak memory is what the route needs beyond the input.
 
@@ -10,6 +11,7 @@ of a trained model, and so are the borders between labels. Peak memory is what t
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -21,6 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hnseg.image.grid import Grid
+from hnseg.inference.devices import Precision
 from hnseg.inference.predictor import predict_labels
 from hnseg.inference.tiles import TileSettings
 from hnseg.models.networks import build_network
@@ -51,15 +55,20 @@ _GIB = 2**30
 
 def make_input(ct_grid: Grid, classes: int) -> NetworkInput:
     """Four channels on the working grid: channel 0 carries the labels (n / 100), the others noise."""
-    spacing, size = np.asarray(ct_grid.spacing_mm), np.asarray(ct_grid.size_ijk)
-    box = np.minimum(np.array([*BODY_MM, np.inf]) / spacing, size).astype(int)
-    grid = ct_grid.cropped(((size - box) // 2).tolist(), box.tolist()).respaced(WORKING_MM)
+    grid = ct_grid.cropped(*body_box(ct_grid)).respaced(WORKING_MM)
     rng = np.random.default_rng(0)
     array = rng.normal(0, 0.3, (4, *grid.shape_kji)).astype(np.float32)
     array[0] = organ_like(rng, grid.shape_kji, classes) / 100
     _, j, i = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in grid.shape_kji)]  # type: ignore[misc]
     body = np.broadcast_to(i**2 + j**2 <= 1, grid.shape_kji)
     return NetworkInput(array, grid, np.array(body))
+
+
+def body_box(ct_grid: Grid) -> tuple[list[int], list[int]]:
+    """The body's box in the CT: first voxel and size (i, j, k)."""
+    size = np.asarray(ct_grid.size_ijk)
+    box = np.minimum(np.array([*BODY_MM, np.inf]) / ct_grid.spacing_mm, size).astype(int)
+    return ((size - box) // 2).tolist(), box.tolist()
 
 
 def organ_like(rng: np.random.Generator, shape_kji: tuple[int, int, int], classes: int) -> NDArray[np.float32]:
@@ -102,6 +111,7 @@ class Task:
     tiles: TileSettings
     classes: int
     device: str
+    precision: Precision
 
 
 def ours(task: Task) -> NDArray[Any]:
@@ -113,6 +123,7 @@ def ours(task: Task) -> NDArray[Any]:
         output_grid=task.ct_grid,
         tiles=task.tiles,
         device=task.device,
+        precision=task.precision,
     ).labels.array_kji
 
 
@@ -148,6 +159,30 @@ def monai_route(task: Task) -> NDArray[Any]:
     return _outside_is_background(labels, task.given.grid, task.ct_grid)
 
 
+def nnunet_route(task: Task) -> NDArray[Any]:
+    """nnU-Net v2's own sliding window and its own resampling of all classes, without mirroring."""
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
+
+    on_gpu = task.device != "cpu"
+    predictor = nnUNetPredictor(
+        tile_step_size=1 - task.tiles.overlap, use_mirroring=False, perform_everything_on_device=on_gpu,
+        device=torch.device(task.device), allow_tqdm=False,
+    )  # fmt: skip
+    predictor.network, predictor.list_of_parameters = task.network.to(task.device), [task.network.state_dict()]
+    predictor.configuration_manager = SimpleNamespace(patch_size=list(task.tiles.patch_kji))
+    predictor.label_manager = SimpleNamespace(num_segmentation_heads=task.classes)
+    predictor.allowed_mirroring_axes = None
+    logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(task.given.array_ckji))
+    (i, j, k), (ni, nj, nk) = body_box(task.ct_grid)
+    resampled = resample_data_or_seg_to_shape(
+        logits, (nk, nj, ni), WORKING_MM[::-1], task.ct_grid.spacing_mm[::-1], order=1, order_z=0, force_separate_z=None
+    )
+    labels = np.zeros(task.ct_grid.shape_kji, np.uint8)
+    labels[k : k + nk, j : j + nj, i : i + ni] = resampled.argmax(0)
+    return labels
+
+
 def _sampling(source: Grid, target: Grid) -> Tensor:
     """grid_sample's coordinates of the target's voxels; (1, K, J, I, 3), −1 … 1 between the outermost centres."""
     relation = source.lps_to_ijk @ target.ijk_to_lps
@@ -169,7 +204,7 @@ def _outside_is_background(labels: NDArray[np.uint8], source: Grid, target: Grid
     return labels
 
 
-ROUTES: dict[str, Callable[[Task], NDArray[Any]]] = {"ours": ours, "monai": monai_route}
+ROUTES: dict[str, Callable[[Task], NDArray[Any]]] = {"ours": ours, "monai": monai_route, "nnunet": nnunet_route}
 
 
 def measure(args: argparse.Namespace, route: str, size: str, classes: int, labels_to: Path) -> dict[str, Any]:
@@ -179,7 +214,7 @@ def measure(args: argparse.Namespace, route: str, size: str, classes: int, label
     tiles = TileSettings(PATCH_KJI, overlap=args.overlap, skip_outside_body=False)
     given = make_input(SIZES[size], classes)
     network = LabelledUNet(classes, with_unet=args.network == "unet").eval()
-    task = Task(network, given, SIZES[size], tiles, classes, args.device)
+    task = Task(network, given, SIZES[size], tiles, classes, args.device, args.precision)
     on_gpu = args.device != "cpu"
     if on_gpu:
         ROUTES[route](task)
@@ -204,38 +239,45 @@ def plain_route_gib(size: str, classes: int) -> float:
 
 
 def compare(args: argparse.Namespace, size: str, classes: int) -> dict[str, Any]:
-    """Both routes at one size; MONAI's is left out, with what it would need, where it cannot fit."""
-    # grid_sample holds its coordinates (3 floats a voxel) besides the classes.
+    """The routes at one size; those that cannot fit are left out, with what they would need."""
+    # grid_sample holds its coordinates (3 floats a voxel) besides the classes; nnU-Net resamples into half floats.
     needed = plain_route_gib(size, classes) * (1 + 3 / classes)
+    needs = {"ours": 0.0, "monai": needed, "nnunet": plain_route_gib(size, classes) / 2}
     row: dict[str, Any] = {"size": size, "classes": classes, "overlap": args.overlap, "device": args.device}
     row["network"] = args.network
     row["plain_route_needs_gib"] = round(needed, 2)
     with tempfile.TemporaryDirectory() as scratch:
         paths = {route: Path(scratch) / f"{route}.npy" for route in ROUTES}
         for route, path in paths.items():
-            if route == "monai" and needed > args.give_up_gib:
-                row[route] = {"left_out": f"needs about {needed:.1f} GiB"}
+            if route == "nnunet" and importlib.util.find_spec("nnunetv2") is None:
+                row[route] = {"left_out": "nnunetv2 is not installed"}
+            elif needs[route] > args.give_up_gib:
+                row[route] = {"left_out": f"needs about {needs[route]:.1f} GiB"}
             else:
                 row[route] = _in_a_process(args, route, size, classes, path)
-        if all("wall_s" in row[route] for route in ROUTES):
-            row.update(_ratios(row, *(np.load(path) for path in paths.values())))
+        for route in ("monai", "nnunet"):
+            if "wall_s" in row[route] and "wall_s" in row["ours"]:
+                row[route] |= _ratios(row["ours"], row[route], np.load(paths["ours"]), np.load(paths[route]))
     return row
 
 
-def _ratios(row: dict[str, Any], first: NDArray[np.uint8], second: NDArray[np.uint8]) -> dict[str, float]:
+def _ratios(
+    ours: dict[str, Any], other: dict[str, Any], first: NDArray[np.uint8], second: NDArray[np.uint8]
+) -> dict[str, float]:
+    """How much faster and smaller ours is, and how many voxels are equal."""
     equal, organs = first == second, (first > 0) | (second > 0)
     return {
         "agreement": float(equal.mean()),
         "agreement_in_organs": float(equal[organs].mean()),
-        "times_faster": round(row["monai"]["wall_s"] / row["ours"]["wall_s"], 2),
-        "times_less_cpu": round(row["monai"]["cpu_s"] / row["ours"]["cpu_s"], 2),
-        "times_less_memory": round(row["monai"]["peak_gib"] / row["ours"]["peak_gib"], 2),
+        "times_faster": round(other["wall_s"] / ours["wall_s"], 2),
+        "times_less_cpu": round(other["cpu_s"] / ours["cpu_s"], 2),
+        "times_less_memory": round(other["peak_gib"] / ours["peak_gib"], 2),
     }
 
 
 def _in_a_process(args: argparse.Namespace, route: str, size: str, classes: int, labels_to: Path) -> dict[str, Any]:
     options = ["--overlap", str(args.overlap), "--threads", str(args.threads)]
-    options += ["--device", args.device, "--network", args.network]
+    options += ["--device", args.device, "--network", args.network, "--precision", args.precision]
     words = [sys.executable, __file__, *options, "--one", route, size, str(classes), str(labels_to)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -253,7 +295,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--network", choices=("unet", "none"), default="unet", help="none: all but the network's work")
-    parser.add_argument("--give-up-gib", type=float, help="leave MONAI out above this; usually what is free")
+    parser.add_argument(
+        "--precision", choices=("auto", "full"), default="auto", help="of ours; the others are as theirs"
+    )
+    parser.add_argument("--give-up-gib", type=float, help="leave the others out above this; usually what is free")
     parser.add_argument("--out", type=Path, default=Path("build/bench/inference.json"))
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
