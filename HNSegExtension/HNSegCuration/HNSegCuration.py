@@ -84,6 +84,7 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
     """Folders and choices, progress, the table of cases."""
 
     logic = ui = timer = None
+    absent = ()
 
     def setup(self):
         """Called by Slicer once, when the module is first shown."""
@@ -214,7 +215,7 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
 
     def showSetUp(self):
         """What is missing, if anything."""
-        absent = _missing()
+        self.absent = absent = _missing()
         self.ui.setUpBox.setVisible(bool(absent))
         self.ui.setUpLabel.setText(f"Curation still needs: {', '.join(map(str, absent))}." if absent else "")
         self.showAvailability()
@@ -222,7 +223,7 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
     def showAvailability(self, *_):
         """What can be clicked now."""
         ui, busy, chosen = self.ui, self.logic.job.state.busy, self.chosen()
-        ui.curateButton.setEnabled(bool(ui.inputEdit.text and ui.outputEdit.text) and not busy and not _missing())
+        ui.curateButton.setEnabled(bool(ui.inputEdit.text and ui.outputEdit.text) and not busy and not self.absent)
         ui.cancelButton.setEnabled(busy)
         ui.openButton.setEnabled(len(chosen) == 1)
         for button in (ui.acceptButton, ui.rejectButton):
@@ -253,7 +254,7 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
     def chosen(self):
         """Names of the chosen cases that are finished."""
         table = self.ui.casesTable
-        rows = sorted({index.row() for index in table.selectionModel().selectedRows()})
+        rows = [row for row in range(table.rowCount) if table.item(row, 0).isSelected()]
         return [table.item(row, 0).text() for row in rows if table.item(row, 1).text() != "failed"]
 
     def _overrule(self, used):
@@ -277,7 +278,7 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
         return list(Path(out, "cases").glob("[!.]*/case.json")) if out else []
 
     def _rows(self):
-        if _missing() or not self._finished():
+        if self.absent or not self._finished():
             return ()
         from HNSegLib.curating import case_rows
 

@@ -13,7 +13,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from hnseg.curation.availability import GOOD, Availability, Marks, read_availability
+from hnseg.curation.availability import Availability, Marks, read_availability
+from hnseg.curation.masks import read_masks, stack
 from hnseg.curation.record import CT, LABELS, MR, MR_VALID, RECORD, read_case
 from hnseg.errors import InputError
 from hnseg.image.files import read_transform, read_volume
@@ -160,24 +161,23 @@ def _hanseg_case(folder: Path, marks: Marks) -> RawCase:
 
     name = folder.name
     ct = read_volume(folder / f"{name}_IMG_CT.nrrd")
-    labels = np.zeros(ct.array_kji.shape, dtype=np.uint8)
-    annotated = []
-    for organ in sorted(ORGANS, key=lambda organ: -organ.priority):
-        mask = folder / f"{name}_OAR_{organ.name}.seg.nrrd"
-        if mask.exists() and marks.get(organ.name, GOOD) == GOOD:
-            labels[read_volume(mask).array_kji > 0] = organ.label
-            annotated.append(organ.label)
+    files = {organ.name: folder / f"{name}_OAR_{organ.name}.seg.nrrd" for organ in ORGANS}
+    masks = read_masks({organ: file for organ, file in files.items() if file.exists()})
+    stacked = stack(masks, ct.grid, marks=marks, partial="exclude")
+    case = RawCase(
+        name, ct, stacked.labels, annotated=tuple(sorted(find_organ(organ).label for organ in stacked.annotated))
+    )
     mr_file, truth = folder / f"{name}_IMG_MR_T1.nrrd", folder / f"{name}_TRUTH_CT_TO_MR.tfm"
     mr = read_volume(mr_file) if mr_file.exists() else None
     if mr is None:
-        return RawCase(name, ct, ct.with_array(labels), annotated=tuple(sorted(annotated)))
+        return case
     if truth.exists():
         transform = read_transform(truth)
     else:
         registration = register_rigid(ct, mr)
         mr = mr if registration.verdict != "failed" else None
         transform = registration.transform
-    return RawCase(name, ct, ct.with_array(labels), mr, transform, tuple(sorted(annotated)))
+    return replace(case, mr=mr, ct_to_mr=transform)
 
 
 def _curated(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
