@@ -46,7 +46,11 @@ def add_parser(subparsers: Any) -> None:
     add("--fixed", metavar="CT", required=True, help="CT: image file or DICOM folder")
     add("--moving", metavar="MR", required=True, help="MR: image file or DICOM folder")
     add("-o", "--output", metavar="T.tfm", required=True, type=Path, help="the transform: .tfm, .txt or .h5")
-    add("--deformable", action="store_true", help="bend jaw and neck after the rigid pose (B-spline, experimental); CT in HU")
+    add(
+        "--deformable",
+        action="store_true",
+        help="bend jaw and neck after the rigid pose (B-spline, experimental); CT in HU",
+    )
     add("--json", metavar="F", type=Path, help="write verdict, reason, measures and seconds as JSON")
     add("--force", action="store_true", help="write the transform even if the check refuses it")
     parser.set_defaults(run=run)
