@@ -10,7 +10,7 @@ from hnseg.image.files import read_transform, read_volume, write_volume
 from hnseg.image.segmentation import read_segmentation
 from hnseg.jobs.curate import CurateRequest, run_curate
 from hnseg.organs import ORGANS, find_organ
-from hnseg.phantom import write_cohort
+from hnseg.phantom.cohort import write_cohort
 
 CASES = 42
 FAR_MM = 5.0
