@@ -1,6 +1,6 @@
 """Runs every bench_*.py of this folder and puts their figures into one Markdown page.
 
-A benchmark takes ``--out FILE`` and writes a JSON object there; its docstring's first line is its title. Lists of
+A benchmark takes ``--out FILE`` and writes a JSON object there; its docstring's first sentence is its title. Lists of
 objects become tables (long ones only if there is no ``summary``), the rest becomes a list of figures.
 
     python Testing/benchmarks/run_all.py --out build/bench --table docs/benchmarks.md [--only inference registration]
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def page(names: Sequence[str], folder: Path) -> Iterator[str]:
     """The lines of the page; a benchmark without figures says so."""
     yield "# Benchmarks"
     yield ""
-    machine = f"{platform.machine()}, Python {platform.python_version()}"
+    machine = f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     yield f"Made by `make bench` on {machine}, {datetime.now(UTC):%Y-%m-%d}."
     yield "What each compares, and under which conditions, stands at the head of its file in `Testing/benchmarks`."
     for name in names:
@@ -61,8 +62,17 @@ def page(names: Sequence[str], folder: Path) -> Iterator[str]:
 
 
 def title(path: Path) -> str:
-    """The first line of a file's docstring."""
-    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or path.stem).splitlines()[0]
+    """The first sentence of a file's docstring."""
+    words = " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or path.stem).split())
+    return words.split(". ")[0].rstrip(".")
+
+
+def processor() -> str:
+    """The processor's model, where Linux tells it."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.is_file() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def section(data: dict[str, Any]) -> Iterator[str]:

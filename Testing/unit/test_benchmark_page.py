@@ -22,6 +22,11 @@ def test_every_benchmark_has_a_section_with_its_figures_as_tables(tmp_path: Path
     assert text.endswith("No figures yet.")
 
 
+def test_a_title_is_the_first_sentence_however_its_lines_break(tmp_path: Path) -> None:
+    (tmp_path / "bench_x.py").write_text('"""Ours against\ntheirs, both timed. And more."""\n')
+    assert run_all.title(tmp_path / "bench_x.py") == "Ours against theirs, both timed"
+
+
 def test_long_tables_give_way_to_their_summary() -> None:
     rows = [{"n": n} for n in range(100)]
     assert "**rows**" not in "\n".join(run_all.section({"summary": {"found": 1.0}, "rows": rows}))
