@@ -48,10 +48,10 @@ $(BIN)/python:
 	  echo "'$(PYTHON)' cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# Torch comes first and exactly, as the CPU build: from where pip looks by itself, else from PyTorch's own index; macOS has
-# but one build. Anything else would bring gigabytes of CUDA libraries.
+# Torch comes first and exactly, as the CPU build where pip finds one: by itself, or in the index that PIP_EXTRA_INDEX_URL
+# names. The default build, which comes else, brings gigabytes of CUDA libraries on Linux; macOS has but one.
 $(VENV)/stamp-base: pyproject.toml requirements.lock | $(BIN)/python
-	@$(PIP) $(TORCH)+cpu 2>/dev/null || $(PIP) $(TORCH)+cpu --extra-index-url https://download.pytorch.org/whl/cpu || $(PIP) $(TORCH)
+	@$(PIP) $(TORCH)+cpu 2>/dev/null || $(PIP) $(TORCH)
 	$(PIP) --editable '.[training]'
 	@touch $@
 
