@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from hnseg.curation.alignment import Overruled
 from hnseg.curation.case import curate_case, write_case
@@ -23,6 +23,7 @@ from hnseg.curation.settings import CurationSettings
 from hnseg.curation.sources import CaseSource
 from hnseg.errors import Cancelled, ConfigError, HNSegError, InputError, OutputError
 from hnseg.jobs.fan_out import FanOut
+from hnseg.jobs.json_request import JsonRequest
 from hnseg.plain import from_plain, nearest, to_plain
 from hnseg.version import __version__
 
@@ -48,7 +49,7 @@ class CurateOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class CurateRequest:
+class CurateRequest(JsonRequest):
     """Curate every case below ``input`` into ``output``. Paths are text, so that the request is plain JSON.
 
     ``accept_mr`` and ``reject_mr`` are a person's word against the registration check, by case; such a case is done
@@ -83,16 +84,6 @@ class CurateRequest:
     def overruled(self, case: str) -> Overruled | None:
         """What a person said of the case's registration."""
         return "accepted" if case in self.accept_mr else "rejected" if case in self.reject_mr else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
-
-    @classmethod
-    def from_json(cls, data: Any) -> Self:
-        """From plain values; ``ConfigError`` names an unknown key and the nearest known one."""
-        return from_plain(cls, data, where="The request")
 
     def outcome_from_json(self, data: Any) -> CurateOutcome:
         """The worker's answer to this request."""

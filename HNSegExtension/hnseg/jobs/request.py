@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from hnseg.errors import ConfigError, OutputError
+from hnseg.jobs.json_request import JsonRequest
 from hnseg.organs import ORGANS, Organ, find_organs
 from hnseg.plain import from_plain, to_plain
 from hnseg.reporting.record import RunRecord
@@ -29,7 +30,7 @@ class SegmentOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentRequest:
+class SegmentRequest(JsonRequest):
     """Segment one patient. Paths are text, so that the request is plain JSON.
 
     ``ct``, ``mr``: image file or DICOM folder. ``output``: ``.seg.nrrd``, or a label map by its suffix. ``transform``:
@@ -100,16 +101,6 @@ class SegmentRequest:
         given = {name: getattr(self, name) for name in names}
         changes: dict[str, Any] = {name: str(Path(path).absolute()) for name, path in given.items() if path}
         return replace(self, **changes)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
-
-    @classmethod
-    def from_json(cls, data: Any) -> Self:
-        """From plain values; ``ConfigError`` names an unknown key and the nearest known one."""
-        return from_plain(cls, data, where="The request")
 
     def outcome_from_json(self, data: Any) -> SegmentOutcome:
         """The worker's answer to this request."""
