@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hnseg.models.architectures.planar import Planar
-from hnseg.models.networks import SubpixelUNet, build_network, pixel_shuffle, pixel_unshuffle
+from hnseg.models.networks import SubpixelUNet, build_network
 from hnseg_training.classes import to_classes
 from hnseg_training.config import TrainConfig
 from hnseg_training.losses import class_weights
@@ -106,31 +106,31 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         return labels, merge
 
     def _logits(self, images: Tensor) -> Tensor:
-        """(B, C, K, J, I); our own network's (B, sub-voxels·C, …) as it gives them, which spares a copy."""
-        if isinstance(self.network, SubpixelUNet):
-            return self.network.subvoxel_logits(images)
+        """(B, C, K, J, I), or (B, C, voxels, 1, 1) of our own network in its order where the loss does not mind."""
+        if isinstance(self.network, SubpixelUNet) and not self.objective.measures_in_space:
+            return self.network.voxel_logits(images).transpose(1, 2)[..., None, None]
         logits: Tensor = self.network(images)
         return logits
 
     def _ordered(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, C, …) and labels (B, …) of the same voxels in the same order; in space only if a loss needs it."""
-        if not isinstance(self.network, SubpixelUNet):
+        """Logits of ``_logits`` and labels (B, …) of the same voxels in the same order."""
+        if not isinstance(self.network, SubpixelUNet) or self.objective.measures_in_space:
             return logits, labels
-        if self.objective.measures_in_space:
-            return pixel_shuffle(logits, self.network.factor), labels
-        blocks = pixel_unshuffle(labels[:, None], self.network.factor)
-        classes = len(self.objective.class_weights)
-        voxels = logits.permute(0, 2, 3, 4, 1).reshape(len(logits), -1, classes).transpose(1, 2)
-        return voxels[..., None, None], blocks.permute(0, 2, 3, 4, 1).reshape(len(labels), -1, 1, 1)
+        return logits, self.network.voxel_order(labels)[..., None, None]
 
     def _terms(
         self, objective: Objective, logits: Tensor, labels: Tensor, merge: Tensor, progress: float
     ) -> dict[str, Tensor]:
         """The objective's terms, each the mean over the samples."""
-        samples = zip(*self._ordered(logits.float(), labels), merge, strict=True)
+        # Iterating over a single sample would have its gradient copied.
+        samples = zip(*(_samples(part) for part in (*self._ordered(logits, labels), merge)), strict=True)
         with torch.autocast(self.device.type, enabled=False):  # sums over voxels need all digits
             found = [objective(*sample, progress) for sample in samples]
         return {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
+
+
+def _samples(batch: Tensor) -> tuple[Tensor, ...]:
+    return (batch.squeeze(0),) if len(batch) == 1 else batch.unbind()
 
 
 def channels(config: TrainConfig) -> dict[str, int]:

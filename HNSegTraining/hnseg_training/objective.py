@@ -67,7 +67,6 @@ class Objective(nn.Module):
         ``logits`` (C, K, J, I), ``labels`` (K, J, I) int64 classes, merged already, ``merge`` (C,); ``progress`` in
         0…1 is how much of the training is done.
         """
-        logits = logits.float()
         found: dict[str, Tensor] = {}
         merged: tuple[Tensor, Tensor, Tensor] | None = None
         for name, weight in self.weights(progress).items():
@@ -76,7 +75,7 @@ class Objective(nn.Module):
                 dice, entropy = dice_cross_entropy(flat, labels.flatten(), merge, self.class_weights)
                 found |= {"dice_loss": weight * dice, "cross_entropy": weight * entropy}
             elif weight:
-                merged = merged or merge_classes(logits, labels, merge)
+                merged = merged or merge_classes(logits.float(), labels, merge)
                 found[name] = weight * self.terms[name](*merged)
         return found
 

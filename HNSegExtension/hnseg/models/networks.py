@@ -74,14 +74,23 @@ class SubpixelUNet(nn.Module):
         _norms_in_place(self.unet)
         _quick_convolutions(self.unet)
 
-    def subvoxel_logits(self, image: Tensor) -> Tensor:
-        """Logits before the shuffle, (B, subvoxels·classes, K/a, J/b, I/c): what the training loss works on."""
-        logits: Tensor = self.unet(pixel_unshuffle(image, self.factor).contiguous(memory_format=torch.channels_last_3d))
-        return logits
+    def voxel_logits(self, image: Tensor) -> Tensor:
+        """Logits (B, voxels, classes) in the order of ``voxel_order``: what losses want, without a copy of them."""
+        head = self.unet.output_block.conv.conv
+        features = self.unet.skip_layers(self._blocks(image)).permute(0, 2, 3, 4, 1)
+        logits = nn.functional.linear(features, head.weight.flatten(1), head.bias)
+        return logits.reshape(len(image), -1, self.out_channels)
+
+    def voxel_order(self, values: Tensor) -> Tensor:
+        """(B, K, J, I) values of voxels as (B, voxels), block by block."""
+        return pixel_unshuffle(values[:, None], self.factor).permute(0, 2, 3, 4, 1).flatten(1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits at the input's resolution."""
-        return pixel_shuffle(self.subvoxel_logits(image), self.factor)
+        return pixel_shuffle(self.unet(self._blocks(image)), self.factor)
+
+    def _blocks(self, image: Tensor) -> Tensor:
+        return pixel_unshuffle(image, self.factor).contiguous(memory_format=torch.channels_last_3d)
 
 
 def unet2d(
@@ -205,8 +214,12 @@ class _NormInPlace(nn.GroupNorm):
     """In training on a CPU in float32 also under autocast: its bfloat16 gradient takes three times as long."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, C, …) → the same shape."""
-        return super().forward(image.float() if image.device.type == "cpu" and torch.is_grad_enabled() else image)
+        """(B, C, …) → the same shape and type."""
+        return super().forward(image.float() if _is_trained_on_cpu(image) else image).to(image.dtype)
+
+
+def _is_trained_on_cpu(image: Tensor) -> bool:
+    return image.device.type == "cpu" and torch.is_grad_enabled()
 
 
 def _norms_in_place(module: nn.Module) -> None:
