@@ -85,7 +85,7 @@ class _DiceCrossEntropy(torch.autograd.Function):
 def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The tensors' rows, as many at a time as a CPU's cache holds; on other devices all at once."""
     rows = _ROWS if tensors[0].device.type == "cpu" else max(1, len(tensors[0]))
-    return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
+    return zip(*(torch.split(tensor, rows) for tensor in tensors), strict=True)
 
 
 def _membership(merge: Tensor, like: Tensor) -> Tensor | None:
