@@ -21,8 +21,10 @@ class CohortConfig:
 
     ``source``: "phantom" (one seed a case, from ``seed`` on; ``variation`` scales the anatomical variation), "curated"
     (what `hnseg curate` wrote), "hanseg" (a folder in HaN-Seg's layout) or "openkbp". ``fold`` (n, k) sets every k-th
-    case from the n-th on apart; ``part`` says whether those or the others are meant. ``phantom_size``: "organs" cuts
-    the CT to the organs' surroundings, the others are whole scans.
+    case from the n-th on apart; ``part`` says whether those or the others are meant. ``patients``:
+    false for phantoms that were written to disk, whose organs no patient then taught. ``phantom_size``: "organs" cuts
+    the CT to the surroundings (``margin_mm``) of the organs ``around`` (empty means all) and draws pixels and slices
+    from ``pixel_mm`` and ``slice_mm``; the others are whole scans.
     """
 
     source: Literal["phantom", "curated", "hanseg", "openkbp"] = "phantom"
@@ -33,9 +35,15 @@ class CohortConfig:
     share: float = 1.0
     fold: tuple[int, int] = (0, 0)
     part: Literal["training", "held-out"] = "training"
+    patients: bool = True
     phantom_size: Literal["organs", "small", "medium", "full"] = "organs"
+    around: tuple[str, ...] = ()
+    margin_mm: float = 45.0
+    pixel_mm: tuple[float, float] = (1.2, 1.5)
+    slice_mm: tuple[float, float] = (2.0, 3.0)
 
     def __post_init__(self) -> None:
+        find_organs(self.around)
         if self.source != "phantom" and not self.path:
             raise ConfigError(f"A cohort of source {self.source!r} needs a path, got none; give the cohort's folder.")
 

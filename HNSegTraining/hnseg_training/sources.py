@@ -20,13 +20,11 @@ from hnseg.errors import InputError
 from hnseg.image.files import read_transform, read_volume
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
-from hnseg.organs import ORGANS, find_organ
+from hnseg.organs import ORGANS, find_organ, find_organs
 from hnseg_training.config import CohortConfig
 
 if TYPE_CHECKING:
     from hnseg.phantom import Patient
-
-_MARGIN_MM = 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +72,38 @@ def _phantoms(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
 def phantom_case(seed: int, cohort: CohortConfig) -> RawCase:
     """The phantom patient of that seed, as ``phantom_size`` says.
 
-    "organs" has pixels near the networks' own spacing, slices of 2…3 mm, and is cut to the organs.
+    The MR of "organs" has pixels of 1…1.4 mm, as fine as the CT's where it can.
     """
     from hnseg.phantom import PhantomOptions, draw_patient, render
 
     rng = np.random.default_rng(seed)
     patient = draw_patient(rng, PhantomOptions(variation=cohort.variation))
     if cohort.phantom_size == "organs":
-        pixel_mm, slice_mm = rng.uniform(1.2, 1.5), rng.uniform(2.0, 3.0)
-        ct_grid = _around_organs(patient, (pixel_mm, pixel_mm, slice_mm))
-        case = render(patient, ct_grid=ct_grid, mr_spacing_mm=(1.4, 1.4, max(1.7, patient.scan.mr_slice)))
+        pixel_mm, slice_mm = rng.uniform(*cohort.pixel_mm), rng.uniform(*cohort.slice_mm)
+        mr_mm = float(np.clip(pixel_mm, 1.0, 1.4))
+        ct_grid = _around_organs(patient, (pixel_mm, pixel_mm, slice_mm), cohort)
+        case = render(patient, ct_grid=ct_grid, mr_spacing_mm=(mr_mm, mr_mm, max(1.7, patient.scan.mr_slice)))
     else:
         case = render(patient, size=cohort.phantom_size)
     return RawCase(f"phantom-{seed}", case.ct, case.labels, case.mr, case.ct_to_mr)
 
 
-def _around_organs(patient: Patient, spacing_mm: tuple[float, float, float]) -> Grid:
-    """The part of the patient's CT grid that lies within 45 mm of an organ: shoulders and couch teach little."""
+def _around_organs(patient: Patient, spacing_mm: tuple[float, float, float], cohort: CohortConfig) -> Grid:
+    """The part of the patient's CT grid that surrounds the cohort's organs: shoulders and couch teach little."""
     from hnseg.phantom import ct_grid_of, labels_on
 
     grid = ct_grid_of(patient, spacing_mm=spacing_mm)
-    labels = labels_on(patient, grid.respaced((8.0, 8.0, 8.0)))
-    organs = labels.grid.to_lps(np.argwhere(labels.array_kji)[:, ::-1])
-    start = np.maximum(np.floor(grid.to_ijk(organs.min(axis=0) - _MARGIN_MM)), 0).astype(int)
-    stop = np.minimum(np.ceil(grid.to_ijk(organs.max(axis=0) + _MARGIN_MM)) + 1, grid.size_ijk).astype(int)
+    wanted = [organ.label for organ in find_organs(cohort.around)] if cohort.around else range(1, len(ORGANS) + 1)
+    labels = labels_on(patient, grid.respaced((4.0, 4.0, 4.0)))
+    organs = labels.grid.to_lps(np.argwhere(np.isin(labels.array_kji, list(wanted)))[:, ::-1])
+    start = np.maximum(np.floor(grid.to_ijk(organs.min(axis=0) - cohort.margin_mm)), 0).astype(int)
+    stop = np.minimum(np.ceil(grid.to_ijk(organs.max(axis=0) + cohort.margin_mm)) + 1, grid.size_ijk).astype(int)
     return grid.cropped(start.tolist(), (stop - start).tolist())
 
 
 # OpenKBP's label and column → our organs. Its larynx is several of ours; its oesophagus begins with our inlet, and what
 # lies below our short cervical segment counts as more of that.
-_OPENKBP = {
+OPENKBP = {
     1: ("Brainstem", ("Brainstem",)),
     2: ("SpinalCord", ("SpinalCord",)),
     3: ("Parotid_R", ("Parotid_R",)),
@@ -128,7 +128,7 @@ def _openkbp_case(folder: Path, row: dict[str, str]) -> RawCase:
     name, *_ = row.values()
     groups = {
         value: tuple(find_organ(organ).label for organ in organs)
-        for value, (column, organs) in _OPENKBP.items()
+        for value, (column, organs) in OPENKBP.items()
         if row[column] == "1"
     }
     drawn = read_volume(folder / f"{name}_oar.nii.gz")
