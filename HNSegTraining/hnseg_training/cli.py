@@ -55,6 +55,10 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, help="bundle folder (default: bundle in the run's folder)"
     )
     found["export"].add_argument("--scores", type=Path, help="JSON of `validate`, for the model card")
+    for name in ("export", "validate"):
+        found[name].add_argument(
+            "--fine", type=Path, nargs="+", default=[], help="YAML files of second looks, trained too, for the bundle"
+        )
     found["validate"].add_argument("--model", help="bundle to score (default: the run's best checkpoint)")
     found["validate"].add_argument("--cases", type=int, help="at most this many cases a cohort")
     found["validate"].add_argument("--json", type=Path, help="write the scores here (default: the run's scores.json)")
@@ -99,7 +103,8 @@ def _validate(arguments: argparse.Namespace) -> int:
 
     config = _config(arguments)
     run = arguments.runs / config.name
-    bundle = open_bundle(arguments.model) if arguments.model else export(config, run, run / "bundle")
+    fine = _fine(arguments)
+    bundle = open_bundle(arguments.model) if arguments.model else export(config, run, run / "bundle", fine=fine)
     output = arguments.json or run / SCORES
     validate(bundle, config.validation, output=output, cases=arguments.cases, on_progress=_say)
     return 0
@@ -128,9 +133,15 @@ def _export(arguments: argparse.Namespace) -> int:
 
     config = _config(arguments)
     run = arguments.runs / config.name
-    bundle = export(config, run, arguments.output or run / "bundle", scores=arguments.scores)
+    output = arguments.output or run / "bundle"
+    bundle = export(config, run, output, fine=_fine(arguments), scores=arguments.scores)
     sys.stdout.write(f"{bundle.folder}\n")
     return 0
+
+
+def _fine(arguments: argparse.Namespace) -> list[tuple[TrainConfig, Path]]:
+    configs = [_read(path, arguments) for path in arguments.fine]
+    return [(config, arguments.runs / config.name) for config in configs]
 
 
 def _config(arguments: argparse.Namespace) -> TrainConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,31 @@ import numpy as np
 
 from hnseg.image.grid import Grid
 from hnseg.models.bundle import Bundle, write_bundle
-from hnseg.models.metadata import BACKGROUND, BundleMetadata, NetworkSettings
-from hnseg.models.networks import build_network
+from hnseg.models.metadata import BACKGROUND, BundleMetadata, FineStage, NetworkSettings
 from hnseg.organs import BY_NAME, ORGANS
 from hnseg.version import RESEARCH_USE
 from hnseg_training.config import TrainConfig
 from hnseg_training.module import channels
+from hnseg_training.teaching import taught_by
 from hnseg_training.weights import averaged_weights, best_checkpoint
 
 LICENCE_NAME = "Apache-2.0"
 
 
-def export(config: TrainConfig, run: Path, output: Path, *, scores: Path | None = None) -> Bundle:
+def export(
+    config: TrainConfig,
+    run: Path,
+    output: Path,
+    *,
+    fine: Sequence[tuple[TrainConfig, Path]] = (),
+    scores: Path | None = None,
+) -> Bundle:
     """Write the averaged weights of the best checkpoint as a bundle; ``scores`` (of ``validate``) fill the card.
 
-    Without a validation loss in training the last checkpoint is the best one known.
+    Without a validation loss in training the last checkpoint is the best one known. ``fine``: configurations and runs
+    of second looks, see ``FineStage``.
     """
     measured = json.loads(scores.read_text()) if scores else {}
-    arguments = dict(config.network.arguments)
-    network = build_network(config.network.name, **arguments, **channels(config))
-    network.load_state_dict(averaged_weights(best_checkpoint(run)))
     organs = tuple(organ.name for organ in config.classes)
     metadata = BundleMetadata(
         name=config.name,
@@ -37,20 +43,38 @@ def export(config: TrainConfig, run: Path, output: Path, *, scores: Path | None 
         version=config.version,
         licence=LICENCE_NAME,
         training_data=training_data(config),
-        network=NetworkSettings(config.network.name, {**arguments, **channels(config)}),
+        network=_network_settings(config),
         preprocess=config.preprocess,
         patch_kji=config.patch.predict_kji or config.patch.size_kji,
         labels=(BACKGROUND, *organs),
         trained_organs=organs,
+        taught_by=taught_by(config),
         organ_centres_mm=organ_centres(),
+        stages=tuple(fine_stage(stage) for stage, _ in fine),
     )
     return write_bundle(
         output,
         metadata=metadata,
-        state_dict=network.state_dict(),
+        state_dict=averaged_weights(best_checkpoint(run)),
+        others=[averaged_weights(best_checkpoint(folder)) for _, folder in fine],
         card=model_card(config, metadata, measured),
         licence_text=_licence(),
     )
+
+
+def fine_stage(config: TrainConfig) -> FineStage:
+    """A second look at the configuration's organs."""
+    return FineStage(
+        name=config.name,
+        network=_network_settings(config),
+        preprocess=config.preprocess,
+        patch_kji=config.patch.predict_kji or config.patch.size_kji,
+        labels=(BACKGROUND, *(organ.name for organ in config.classes)),
+    )
+
+
+def _network_settings(config: TrainConfig) -> NetworkSettings:
+    return NetworkSettings(config.network.name, {**config.network.arguments, **channels(config)})
 
 
 def organ_centres() -> dict[str, tuple[float, float, float]]:

@@ -60,6 +60,24 @@ def test_a_cohort_on_disk_becomes_a_bundle_that_opens(config, tmp_path):
     assert "not a medical device" in bundle.card
 
 
+def test_a_second_look_joins_the_bundle(config, tmp_path):
+    closer = dataclasses.replace(
+        config,
+        name="closer",
+        organs=("Parotid_L",),
+        preprocess=dataclasses.replace(config.preprocess, spacing_mm=(2.0, 2.0, 2.5)),
+    )
+    fit(config, tmp_path / "run", on_progress=silent)
+    fit(closer, tmp_path / "closer", on_progress=silent)
+    bundle = export(config, tmp_path / "run", tmp_path / "both", fine=[(closer, tmp_path / "closer")])
+    (stage,) = bundle.metadata.stages
+    assert (stage.name, stage.decides, stage.preprocess.spacing_mm) == ("closer", ("Parotid_L",), (2.0, 2.0, 2.5))
+    _, network = bundle.load_networks()
+    trained = averaged_weights(tmp_path / "closer" / "checkpoints" / "last.ckpt")
+    for name, weight in network.state_dict().items():
+        torch.testing.assert_close(weight, trained[name], rtol=2e-3, atol=1e-4)
+
+
 def with_everything_that_remembers(config):
     """Plateau, organs' weights, mixup and two samples a batch: all of them must survive an interruption."""
     return dataclasses.replace(
