@@ -11,6 +11,7 @@ import slicer
 from hnseg.errors import HNSegError, InputError
 from hnseg.organs import ORGANS, find_organs
 from hnseg.reporting.record import OrganRecord, RunRecord
+from hnseg.terminology import TAUGHT_TAG, taught_words
 from HNSegLib.choices import Choices
 from HNSegLib.segmenting import Images, Phase, Result, SegmentJob
 from HNSegLib.segments import CONFIDENCE_TAG, MODEL_TAG, NOTES_TAG, ImportReport, import_labels
@@ -168,7 +169,8 @@ def tags_of(record: RunRecord) -> dict[str, dict[str, str]]:
 
 def _organ_tags(organ: OrganRecord) -> dict[str, str]:
     confidence = {} if organ.confidence is None else {CONFIDENCE_TAG: f"{organ.confidence:.3f}"}
-    return {**confidence, NOTES_TAG: " ".join(organ.notes)}
+    taught = {TAUGHT_TAG: taught_words(organ.taught_by)} if organ.taught_by else {}
+    return {**confidence, **taught, NOTES_TAG: " ".join(organ.notes)}
 
 
 def _write(result: Result, errand: _Errand) -> ImportReport:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import slicer
 
 from hnseg.organs import Organ
+from hnseg.terminology import TAUGHT_TAG
 from HNSegLib.merging import Status
 from HNSegLib.segments import CONFIDENCE_TAG, NOTES_TAG, existing_segments, set_status, tag_of, volumes_ml
 
@@ -21,7 +22,10 @@ STATUS_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class ReviewRow:
-    """One segment. ``confidence`` is None where no model gave one, ``organ`` where the table does not know it."""
+    """One segment. ``confidence`` is None where no model gave one, ``organ`` where the table does not know it.
+
+    ``taught_by``: what showed the organ to the model, in words; empty where nobody noted it.
+    """
 
     segment_id: str
     name: str
@@ -30,6 +34,7 @@ class ReviewRow:
     confidence: float | None
     status: Status
     notes: str
+    taught_by: str = ""
     rgb: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """Colour, 0…1."""
 
@@ -52,6 +57,7 @@ def review_rows(segmentation_node: slicer.vtkMRMLSegmentationNode) -> tuple[Revi
             confidence=_number(tag_of(segmentation.GetSegment(one.id), CONFIDENCE_TAG)),
             status=one.status,
             notes=tag_of(segmentation.GetSegment(one.id), NOTES_TAG),
+            taught_by=tag_of(segmentation.GetSegment(one.id), TAUGHT_TAG),
             rgb=segmentation.GetSegment(one.id).GetColor(),
         )
         for one in existing_segments(segmentation_node)

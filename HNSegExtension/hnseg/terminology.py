@@ -5,6 +5,8 @@ Needs nothing but the standard library. Syntax: Slicer's vtkSlicerTerminologiesM
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from hnseg.organs import Organ
 
 CONTEXT = "Segmentation category and type - HNSeg"
@@ -20,6 +22,9 @@ ORGAN_TAG = "HNSeg.Organ"
 MODEL_TAG = "HNSeg.Model"
 """Name and version of the model that the segment comes from."""
 
+TAUGHT_TAG = "HNSeg.TaughtBy"
+"""What showed the organ to the model, in the words of ``taught_words``."""
+
 NOT_STARTED = "notstarted"
 """Status of a segment that nobody has reviewed yet; Slicer sets ``inprogress`` at the first edit."""
 
@@ -31,6 +36,18 @@ def terminology_entry(organ: Organ) -> str:
     kind = ("SCT", organ.sct_code, organ.sct_meaning)
     side = ("SCT", organ.side.code, organ.side.meaning) if organ.side else _NOTHING
     return "~".join((CONTEXT, *map("^".join, (CATEGORY, kind, side)), "", *map("^".join, (_NOTHING, _NOTHING))))
+
+
+def taught_words(kinds: Collection[str]) -> str:
+    """What showed an organ to the model (``BundleMetadata.taught_by``), for people; empty where nobody noted it.
+
+    "joined": patients on whom it was drawn as one with its neighbours; phantoms alone taught the border between them.
+    """
+    if "patient" in kinds:
+        return "patients"
+    if "patient union" in kinds:
+        return "patients, joined"
+    return "phantoms only" if kinds else ""
 
 
 def segment_tags(organ: Organ) -> dict[str, str]:

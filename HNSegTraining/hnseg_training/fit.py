@@ -25,7 +25,7 @@ from hnseg_training.curves import write_curves
 from hnseg_training.data import PatchData
 from hnseg_training.module import SegmentationModule
 from hnseg_training.transfer import freeze, start
-from hnseg_training.weights import BEST, CHECKPOINT, averaged_weights, starting_weights
+from hnseg_training.weights import BEST, CHECKPOINT, CONFIG, averaged_weights, starting_weights
 
 __all__ = ["CHECKPOINT", "averaged_weights", "fit", "starting_weights"]
 
@@ -137,7 +137,7 @@ def _processes() -> dict[str, Any]:
 @rank_zero_only  # type: ignore[untyped-decorator]
 def _write_config(config: TrainConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
+    (folder / CONFIG).write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
 
 
 def _steps_done(checkpoint: Path) -> int:

@@ -12,6 +12,8 @@ from hnseg.models.bundle import METADATA, open_bundle
 
 CHECKPOINT = "last.ckpt"
 BEST = "best.ckpt"
+CONFIG = "config.yaml"
+"""The configuration in a run's folder."""
 
 
 def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from hnseg.image.grid import Grid
 from hnseg.image.segmentation import read_segmentation
 from hnseg.image.volume import Volume
 from hnseg.organs import ORGANS
+from hnseg.terminology import TAUGHT_TAG
 from HNSegLib.exporting import series_folder_of, write_rtstruct, write_seg_nrrd
 from HNSegLib.merging import Status
 from HNSegLib.reviewing import centre_ras, mark, progress, review_rows
@@ -36,7 +37,10 @@ def labels():
 def node(scene, labels):
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Plan")
     node.CreateDefaultDisplayNodes()
-    tags = {"Parotid_L": {MODEL_TAG: "scripted 1.0", CONFIDENCE_TAG: "0.915", NOTES_TAG: "Smaller than usual."}}
+    tags = {
+        "Parotid_L": {MODEL_TAG: "scripted 1.0", CONFIDENCE_TAG: "0.915", NOTES_TAG: "Smaller than usual."},
+        "Eye_AR": {TAUGHT_TAG: "phantoms only"},
+    }
     import_labels(labels, node, tags=tags)
     return node
 
@@ -88,6 +92,7 @@ def test_rows_tell_volume_confidence_notes_and_status(node):
     assert not row.is_usual  # 0.144 mL where 10 to 56 are usual
     assert row_of(node, "Eye_AR").is_usual is True  # 75 × 6 mm³ = 0.45 mL of 0.4 to 2.2
     assert row_of(node, "Eye_AR").confidence is None
+    assert (row_of(node, "Eye_AR").taught_by, row.taught_by) == ("phantoms only", "")
     assert len(review_rows(node)) == 30
 
 
@@ -138,6 +143,8 @@ def test_an_rtstruct_refers_to_the_original_series_and_says_who_made_what(node, 
     made = {roi.ROIName: roi.ROIGenerationAlgorithm for roi in structure_set.StructureSetROISequence}
     assert made["Parotid_L"] == "AUTOMATIC"
     assert made["Eye_AR"] == "SEMIAUTOMATIC"
+    eye = next(roi for roi in structure_set.StructureSetROISequence if roi.ROIName == "Eye_AR")
+    assert eye.ROIDescription.endswith("; the model learnt it from phantoms only")
     roi = next(roi for roi in structure_set.StructureSetROISequence if roi.ROIName == "Parotid_L")
     contour = next(item for item in structure_set.ROIContourSequence if item.ReferencedROINumber == roi.ROINumber)
     points = np.array(contour.ContourSequence[0].ContourData, float).reshape(-1, 3)

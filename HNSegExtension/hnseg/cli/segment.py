@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from hnseg.terminology import taught_words
 from hnseg.version import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def summary(record: RunRecord) -> str:
     from hnseg.cli.console import table
 
     dsc = {score.name: score.dsc for score in record.scores}
-    heading = ("organ", "mL", "usual", "confidence", *(["DSC"] if dsc else []), "status")
+    heading = ("organ", "mL", "usual", "confidence", *(["DSC"] if dsc else []), "learnt from", "status")
     rows = [_row(organ, dsc) for organ in record.organs]
     notes = [f"  {organ.name}: {' '.join(organ.notes)}" for organ in record.organs if organ.status == "check"]
     scored = [value for value in dsc.values() if value is not None]
@@ -111,5 +112,6 @@ def _row(organ: OrganRecord, dsc: dict[str, float | None]) -> tuple[str, ...]:
         f"{low:g}–{high:g}",
         "–" if organ.confidence is None else f"{organ.confidence:.2f}",
         *(["–" if score is None else f"{score:.3f}"] if dsc else []),
+        taught_words(organ.taught_by) or "–",
         organ.status,
     )

@@ -8,7 +8,7 @@ from typing import Literal
 from pydicom import Dataset
 
 from hnseg.image.segmentation import Segment
-from hnseg.terminology import CATEGORY, CONTEXT, NOT_STARTED, STATUS_TAG
+from hnseg.terminology import CATEGORY, CONTEXT, NOT_STARTED, STATUS_TAG, TAUGHT_TAG
 
 GenerationAlgorithm = Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"]
 
@@ -44,6 +44,12 @@ def generation_algorithm(segment: Segment, edited: Set[str] = frozenset()) -> Ge
     if segment.name in edited or segment.tags.get(STATUS_TAG, NOT_STARTED) != NOT_STARTED:
         return "MANUAL" if tag == "MANUAL" else "SEMIAUTOMATIC"
     return "MANUAL" if tag == "MANUAL" else "SEMIAUTOMATIC" if tag == "SEMIAUTOMATIC" else "AUTOMATIC"
+
+
+def learnt_from(segment: Segment) -> tuple[str, ...]:
+    """What showed the organ to the model, as a clause; empty where the segment does not say."""
+    taught = segment.tags.get(TAUGHT_TAG)
+    return (f"the model learnt it from {taught}",) if taught else ()
 
 
 def terminology_entry(type_code: Dataset) -> str:

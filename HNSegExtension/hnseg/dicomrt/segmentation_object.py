@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
 from hnseg.dicomrt.files import read_object, tolerant, write_object
-from hnseg.dicomrt.naming import GENERATION_TAG, generation_algorithm, structure_names, terminology_entry
+from hnseg.dicomrt.naming import GENERATION_TAG, generation_algorithm, learnt_from, structure_names, terminology_entry
 from hnseg.dicomrt.provenance import MANUFACTURER, Provenance, coded, set_character_set, sign
 from hnseg.dicomrt.series import Series
 from hnseg.errors import HNSegError, InputError, UnreadableFile
@@ -177,6 +177,8 @@ def _description(number: int, name: str, segment: Segment, options: Segmentation
     if organ and organ.side:
         side = coded(_code(("SCT", organ.side.code, organ.side.meaning)))
         description.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [side]
+    if learnt := learnt_from(segment):
+        description.SegmentDescription = learnt[0]
     return description
 
 

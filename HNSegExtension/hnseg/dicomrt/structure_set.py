@@ -16,7 +16,7 @@ from pydicom.tag import Tag
 
 from hnseg.dicomrt.contours import Outline, Polygon, keyhole, simplify, trace
 from hnseg.dicomrt.files import tolerant, write_object
-from hnseg.dicomrt.naming import generation_algorithm, structure_names
+from hnseg.dicomrt.naming import generation_algorithm, learnt_from, structure_names
 from hnseg.dicomrt.planes import PlaneMask, planes_of
 from hnseg.dicomrt.provenance import Provenance, coded, copy_patient_and_study, set_character_set, sign
 from hnseg.dicomrt.series import Series
@@ -160,7 +160,7 @@ def _roi_item(roi: _Roi, series: Series, options: StructureSetOptions) -> Datase
     item.ReferencedFrameOfReferenceUID = series.frame_of_reference_uid
     item.ROIName = roi.name
     english = roi.segment.organ.english if roi.segment.organ else roi.segment.name
-    item.ROIDescription = f"{english}; {options.provenance.review}"[:1024]
+    item.ROIDescription = "; ".join([english, options.provenance.review, *learnt_from(roi.segment)])[:1024]
     item.ROIVolume = f"{sum(plane.ml for plane in roi.planes):.4f}"
     item.ROIGenerationAlgorithm = generation_algorithm(roi.segment, options.edited)
     item.ROIGenerationDescription = ", ".join(options.provenance.software)[:64]

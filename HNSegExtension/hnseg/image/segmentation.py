@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -123,9 +124,12 @@ class Segmentation:
         layer = self.layers[segment.layer]
         return layer.with_array(layer.array_kji == segment.label)
 
-    def tagged(self, tags: Mapping[str, str]) -> Segmentation:
-        """The same, with those tags on every segment."""
-        return replace(self, segments=tuple(replace(one, tags={**one.tags, **tags}) for one in self.segments))
+    def tagged(
+        self, tags: Mapping[str, str], own: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+    ) -> Segmentation:
+        """The same, with those tags on every segment and, by the segment's name, its own ones."""
+        tagged = (replace(one, tags={**one.tags, **tags, **own.get(one.name, {})}) for one in self.segments)
+        return replace(self, segments=tuple(tagged))
 
     def to_labels(self) -> Volume:
         """One uint8 label map with the table's labels; where organs overlap, the one that is small by nature wins.

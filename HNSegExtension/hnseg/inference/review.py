@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from hnseg.inference.confidence import Confidence
 from hnseg.inference.places import usual_places
 from hnseg.inference.postprocess import leftward
 from hnseg.inference.voxels import Indices, centroid_lps, connected_parts, organ_voxels, points_ijk
-from hnseg.models.metadata import BundleMetadata, InputLimits, PostprocessSettings
+from hnseg.models.metadata import BundleMetadata, InputLimits, PostprocessSettings, Teaching
 from hnseg.organs import BY_NAME, ORGANS, Organ
 
 Status = Literal["ok", "check", "absent", "not trained"]
@@ -28,13 +28,17 @@ _FEWEST_TO_JUDGE = 6
 
 @dataclass(frozen=True, slots=True)
 class OrganFinding:
-    """One organ of the result. ``status`` check: the notes name a doubt; absent: nothing was found."""
+    """One organ of the result. ``status`` check: the notes name a doubt; absent: nothing was found.
+
+    ``taught_by``: what showed the organ to the model, empty where the model does not say.
+    """
 
     organ: str
     ml: float
     confidence: Confidence | None
     status: Status
     notes: tuple[str, ...] = ()
+    taught_by: tuple[Teaching, ...] = ()
 
 
 def review_organs(
@@ -52,7 +56,7 @@ def review_organs(
             found.append(OrganFinding(organ.name, 0.0, None, "absent", (_why_absent(organ, unseen),)))
         else:
             found.append(_finding(organ, voxels[organ.label], labels.grid, centres, metadata, confidence))
-    return tuple(found)
+    return tuple(replace(finding, taught_by=metadata.taught_by.get(finding.organ, ())) for finding in found)
 
 
 def _why_absent(organ: Organ, unseen: Mapping[str, str]) -> str:

@@ -37,7 +37,7 @@ from hnseg.reporting.record import (
     ScoreRecord,
     write_record,
 )
-from hnseg.terminology import MODEL_TAG
+from hnseg.terminology import MODEL_TAG, TAUGHT_TAG, taught_words
 from hnseg.version import __version__
 
 DEFAULT_MODEL = "hnseg-base"
@@ -206,6 +206,7 @@ def _organ_records(result: SegmentResult) -> Iterator[OrganRecord]:
             boundary_confidence=_finite(sure.boundary) if sure else None,
             status=finding.status,
             notes=finding.notes,
+            taught_by=finding.taught_by,
         )
 
 
@@ -237,7 +238,8 @@ def _write_organs(result: SegmentResult, request: SegmentRequest, staging: Stagi
     if request.output.lower().endswith(SEGMENTATION):
         model = f"{result.bundle.metadata.name} {result.bundle.metadata.version}"
         organs = Segmentation.from_labels(result.labels, result.options.wanted)
-        write_segmentation(organs.tagged({MODEL_TAG: model}), place)
+        taught = {one.organ: {TAUGHT_TAG: taught_words(one.taught_by)} for one in result.organs if one.taught_by}
+        write_segmentation(organs.tagged({MODEL_TAG: model}, taught), place)
     else:
         write_volume(result.labels, place)
 

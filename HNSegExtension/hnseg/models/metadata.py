@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from hnseg.errors import ConfigError
 from hnseg.models.nnunet_input import NnunetSettings
@@ -19,6 +19,8 @@ FORMAT = 1
 BACKGROUND = "background"
 MODEL = "model"
 """What the first network's weights are called."""
+Teaching = Literal["phantom", "patient", "patient union"]
+"""What showed an organ: phantoms; patients; patients on whom it was drawn as one with its neighbours."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -136,7 +138,8 @@ class BundleMetadata:
     """Everything that the engine needs to use a bundle, and that a person needs to judge it.
 
     ``labels``: class names in channel order, ``background`` first, then organ names of the table.
-    ``trained_organs``: those that had annotations in training; empty means all of ``labels``.
+    ``trained_organs``: those that had annotations in training; empty means all of ``labels``. ``taught_by``: what
+    showed each of them to the network that decides on it; empty where nobody noted it.
     ``organ_centres_mm``: mean LPS centroids in the training cohort's own frame; they tell whether an organ that was not
     found should have been in the scan. ``stages``: second looks, in order. ``nnunet``: for a network that nnU-Net
     trained; it takes the place of ``preprocess``, and logits are blended instead of probabilities. ``files``: SHA-256
@@ -154,6 +157,7 @@ class BundleMetadata:
     overlap: float = 0.5
     labels: tuple[str, ...] = (BACKGROUND, *BY_NAME)
     trained_organs: tuple[str, ...] = ()
+    taught_by: dict[str, tuple[Teaching, ...]] = field(default_factory=dict)
     postprocess: PostprocessSettings = field(default_factory=PostprocessSettings)
     limits: InputLimits = field(default_factory=InputLimits)
     organ_centres_mm: dict[str, tuple[float, float, float]] = field(default_factory=dict)
@@ -170,7 +174,7 @@ class BundleMetadata:
         if self.format > FORMAT:
             raise ConfigError(f"The bundle has format {self.format}, this engine reads up to {FORMAT}; update HNSeg.")
         _check_labels(self.labels)
-        for name in (*self.trained_organs, *self.organ_centres_mm):
+        for name in (*self.trained_organs, *self.taught_by, *self.organ_centres_mm):
             find_organ(name)
         if len({stage.name for stage in self.stages}) < len(self.stages):
             raise ConfigError("Two stages have the same name; give each its own.")

@@ -11,6 +11,7 @@ from typing import Any
 
 from hnseg.organs import BY_NAME
 from hnseg.reporting.record import ImageRecord, OrganRecord, RunRecord, ScoreRecord
+from hnseg.terminology import taught_words
 
 Figure = tuple[str, str]
 """File name of a picture, and its caption."""
@@ -124,6 +125,7 @@ def _organs(record: RunRecord) -> str:
     rows = "".join(_organ_row(organ, scores) for organ in record.organs)
     return (
         '<section><h2>Organs</h2><table><thead><tr><th class="text">Organ</th><th class="text">Status</th>'
+        '<th class="text">Learnt from</th>'
         f'{head}<th class="text">Notes</th></tr></thead><tbody>{rows}</tbody></table></section>'
     )
 
@@ -135,6 +137,7 @@ def _organ_row(organ: OrganRecord, scores: Mapping[str, ScoreRecord]) -> str:
         f'<td class="text"><span class="swatch" style="background:rgb{row.rgb}"></span>{_link(organ)} '
         f"<small>{escape(row.english)}</small></td>",
         f'<td class="text"><span class="tag {kind}">{_STATUS[organ.status]}</span></td>',
+        f'<td class="text">{_taught(organ)}</td>',
         f"<td>{organ.volume_ml:.2f} mL</td><td>{_range_bar(organ)}</td>",
         f"<td>{_number(organ.confidence, 2)}</td><td>{_number(organ.boundary_confidence, 2)}</td>",
     ]
@@ -143,6 +146,12 @@ def _organ_row(organ: OrganRecord, scores: Mapping[str, ScoreRecord]) -> str:
         cells.append(f"<td>{_number(score.dsc, 3)}</td><td>{_number(score.hd95_mm, 1, ' mm')}</td>")
     cells.append(f'<td class="text"><small>{escape(" ".join(organ.notes))}</small></td>')
     return f'<tr class="{kind}">{"".join(cells)}</tr>'
+
+
+def _taught(organ: OrganRecord) -> str:
+    """What showed the organ to the model; phantoms alone stand out."""
+    words = taught_words(organ.taught_by)
+    return words if "patient" in organ.taught_by or not words else f'<span class="tag check">{words}</span>'
 
 
 def _link(organ: OrganRecord) -> str:

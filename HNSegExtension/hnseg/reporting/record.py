@@ -39,7 +39,11 @@ class ModelRecord:
 
 @dataclass(frozen=True, slots=True)
 class OrganRecord:
-    """One organ of the result. ``confidence``: mean winning probability, over the organ and over its boundary."""
+    """One organ of the result. ``confidence``: mean winning probability, over the organ and over its boundary.
+
+    ``taught_by``: what showed the organ to the model: "phantom", "patient", "patient union" (drawn as one with its
+    neighbours); empty where the model does not say.
+    """
 
     label: int
     name: str
@@ -49,6 +53,7 @@ class OrganRecord:
     boundary_confidence: float | None = None
     status: Status = "ok"
     notes: tuple[str, ...] = ()
+    taught_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

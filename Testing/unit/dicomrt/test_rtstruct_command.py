@@ -14,7 +14,7 @@ from hnseg.dicomrt.structure_set import write_structure_set
 from hnseg.image.files import read_volume, write_volume
 from hnseg.image.segmentation import Segmentation, read_segmentation, write_segmentation
 from hnseg.image.volume import Volume
-from hnseg.terminology import MODEL_TAG
+from hnseg.terminology import MODEL_TAG, TAUGHT_TAG
 
 
 @pytest.fixture
@@ -125,13 +125,21 @@ def test_the_model_that_a_segmentation_names_is_in_the_object(axial_series, orga
     words = ["write", "--series", str(axial_series.folder), "--labels", str(organs), "-o", str(tmp_path / "x.dcm")]
     assert main([kind, *words]) == 0
     assert "does not say which model" in capsys.readouterr().err
-    tagged = read_segmentation(organs).tagged({MODEL_TAG: "hnseg-base 1.2.3"})
+    tagged = read_segmentation(organs)
+    name = tagged.segments[0].name
+    tagged = tagged.tagged({MODEL_TAG: "hnseg-base 1.2.3"}, {name: {TAUGHT_TAG: "phantoms only"}})
     write_segmentation(tagged, organs)
     assert main([kind, *words]) == 0
     assert capsys.readouterr().err == ""
     dataset = pydicom.dcmread(tmp_path / "x.dcm")
     assert dataset.SoftwareVersions[1] == "model hnseg-base 1.2.3"
     assert dataset.ContributingEquipmentSequence[0].SoftwareVersions == "1.2.3"
+    items, key = (
+        (dataset.StructureSetROISequence, "ROIDescription") if kind == "rtstruct" else
+        (dataset.SegmentSequence, "SegmentDescription")
+    )  # fmt: skip
+    said = [str(item.get(key, "")).endswith("the model learnt it from phantoms only") for item in items]
+    assert said == [True] + [False] * (len(items) - 1)
 
 
 def test_a_cohort_of_structure_sets_is_read_on_each_cases_own_series(series_maker, tmp_path):

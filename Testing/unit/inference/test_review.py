@@ -105,6 +105,14 @@ def test_an_organ_that_the_model_was_not_trained_on_is_said_to_be_so() -> None:
     assert finding.status == "not trained"
 
 
+def test_what_taught_an_organ_goes_with_it_and_raises_no_doubt() -> None:
+    labels = labelled((STEM, box(10, 3, 8, (6, 6, 5))))
+    metadata = replace(METADATA, taught_by={"Brainstem": ("phantom",), "Eye_PL": ("phantom", "patient")})
+    stem, eye = review(labels, "Eye_PL", "Brainstem", metadata=metadata, Brainstem=0.9)
+    assert (stem.status, stem.taught_by) == ("ok", ("phantom",))
+    assert (eye.status, eye.taught_by) == ("absent", ("phantom", "patient"))
+
+
 def test_swapped_eyes_are_noted_on_both() -> None:
     size = (4, 4, 4)  # 7.68 mL
     right_way = labelled((EYE_L, box(10, 3, 14, size)), (EYE_R, box(10, 3, 2, size)))

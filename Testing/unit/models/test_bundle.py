@@ -33,6 +33,7 @@ METADATA = BundleMetadata(
     overlap=0.25,
     labels=("background", "Brainstem", "Parotid_L"),
     trained_organs=("Brainstem",),
+    taught_by={"Brainstem": ("phantom", "patient union")},
     postprocess=PostprocessSettings(parts={"Brainstem": 2}, ranges_ml={"Brainstem": (10.0, 40.0)}),
     limits=InputLimits(body_median_hu=(-50.0, 90.0)),
     organ_centres_mm={"Brainstem": (0.0, 12.5, 30.0)},

@@ -58,8 +58,10 @@ def record() -> RunRecord:
         model=ModelRecord("tiny", "1.0", "ab" * 32, "Apache-2.0", "Phantoms only."),
         inputs={"ct": ImageRecord("<b>ct</b>.nrrd", (80, 76, 52), (1.5, 1.5, 2.5))},
         organs=(
-            OrganRecord(LEFT.label, LEFT.name, 7.2, LEFT.range_ml, 0.91, 0.62, "check", ("It is small.",)),
-            OrganRecord(CORD.label, CORD.name, 2.1, CORD.range_ml),
+            OrganRecord(
+                LEFT.label, LEFT.name, 7.2, LEFT.range_ml, 0.91, 0.62, "check", ("It is small.",), ("phantom",)
+            ),
+            OrganRecord(CORD.label, CORD.name, 2.1, CORD.range_ml, taught_by=("phantom", "patient")),
             OrganRecord(23, "Lips", 0.0, (5.0, 47.0), status="absent", notes=("The scan ends above the lips.",)),
         ),
         registration=RegistrationRecord("failed", "No overlap.", 3.5, used=False, metrics={"overlap": 0.0}),

@@ -126,6 +126,12 @@ def test_the_page_is_well_formed_names_what_matters_and_asks_nothing_of_the_netw
     assert "Beware of &lt;/script&gt;" in text
 
 
+def test_an_organ_that_phantoms_alone_taught_stands_out(record: RunRecord) -> None:
+    text = page(record, {}, {})
+    assert text.count('<span class="tag check">phantoms only</span>') == 1
+    assert '<td class="text">patients</td>' in text
+
+
 def test_warnings_come_before_the_pictures(record: RunRecord) -> None:
     text = page(record, {"slices": [("slices-1.png", "")]}, {})
     assert text.index("Read this first") < text.index("slices-1.png")
