@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from hnseg.image.grid import Grid
 from hnseg.registration.images import Prepared
-from hnseg.registration.poses import Pose, moved
+from hnseg.registration.poses import Pose
 
 Vector = NDArray[np.float64]
 _PAD = 2
@@ -50,43 +50,57 @@ class Information:
 
     def at(self, sampled_to_whole: Pose) -> float:
         """Nats per sample; samples that leave the other image's data count as knowing nothing."""
-        return self.at_places(moved(self.samples.points, sampled_to_whole))[0]
+        return self._at_indices(self._indices(self.samples.points, sampled_to_whole))[0]
 
     def with_gradient(self, sampled_to_whole: Pose, step: Pose, centre: Vector) -> tuple[float, Vector]:
         """The value at ``sampled_to_whole @ step`` and its derivative for six small changes of ``step``: a rotation
         vector (rad) about ``centre`` that is applied after the step's own rotation, then a shift (mm), along the
         sampled image's LPS axes.
         """
-        value, slope, seen = self.at_places(moved(self.samples.points, sampled_to_whole @ step))
-        in_sampled = slope @ sampled_to_whole[:3, :3]
-        arms = (self.samples.points[seen] - centre) @ step[:3, :3].T
-        return value, np.concatenate([np.cross(arms, in_sampled).sum(axis=0), in_sampled.sum(axis=0)])
+        value, slope, seen = self._at_indices(self._indices(self.samples.points, sampled_to_whole @ step))
+        to_sampled = self.grid.lps_to_ijk[:3, :3] @ sampled_to_whole[:3, :3]
+        arms = self.samples.points[seen] - centre.astype(np.float32)
+        moments = step[:3, :3] @ (slope @ arms).T.astype(np.float64) @ to_sampled
+        turning = [moments[a, b] - moments[b, a] for a, b in ((1, 2), (2, 0), (0, 1))]
+        return value, np.concatenate([turning, slope.sum(axis=1, dtype=np.float64) @ to_sampled])
 
     def at_places(self, places: NDArray[np.floating]) -> tuple[float, NDArray[np.float64], NDArray[np.intp]]:
         """Where each sample lies in the other image, (N, 3) LPS mm: the value, its derivative for the places of the
         samples that meet data (n, 3; per mm), and which samples these are.
         """
-        ijk = self.grid.to_ijk(places).astype(np.float32)
+        value, slope, seen = self._at_indices(self._indices(places))
+        return value, slope.T @ self.grid.lps_to_ijk[:3, :3], seen
+
+    def _indices(self, points: NDArray[np.floating], to_whole: Pose | None = None) -> NDArray[np.float32]:
+        """Of points (N, 3) LPS mm in the other image: (3, N), as whole rows are quicker than whole columns."""
+        matrix = self.grid.lps_to_ijk if to_whole is None else self.grid.lps_to_ijk @ to_whole
+        rotated = matrix[:3, :3].astype(points.dtype) @ points.T
+        return np.asarray(rotated + matrix[:3, 3:].astype(points.dtype), dtype=np.float32)
+
+    def _at_indices(self, ijk: NDArray[np.float32]) -> tuple[float, NDArray[np.float32], NDArray[np.intp]]:
+        """Value, its derivative for the indices of the samples that meet data (3, n), and which these are."""
         seen = self._seen(ijk)
-        if len(seen) < 0.05 * len(ijk):
-            return 0.0, np.zeros((len(seen), 3)), seen
-        whole, slope_ijk = linear(self.bins, ijk[seen])
+        if len(seen) < 0.05 * ijk.shape[1]:
+            return 0.0, np.zeros((3, len(seen)), dtype=np.float32), seen
+        whole, slope_ijk = linear(self.bins, ijk[:, seen])
         joint, terms = _joint_histogram(whole, self.samples.bins[seen], self.count)
         rows, columns = joint.sum(axis=1, keepdims=True), joint.sum(axis=0, keepdims=True)
         with np.errstate(divide="ignore", invalid="ignore"):
             log_ratio = np.where(joint > 0, np.log(joint / (rows * columns)), 0.0)
-            pull = np.where(joint > 0, np.log(joint / rows), 0.0).ravel()
-        slope = np.zeros(len(seen))
+            pull = np.where(joint > 0, np.log(joint / rows), 0.0).ravel().astype(np.float32)
+        slope = np.zeros(len(seen), dtype=np.float32)
         for cell, derivative in terms:
             slope += derivative * pull[cell]
-        value = float((joint * log_ratio).sum()) * len(seen) / len(ijk)
-        return value, (slope / len(ijk))[:, None] * (slope_ijk @ self.grid.lps_to_ijk[:3, :3]), seen
+        value = float((joint * log_ratio).sum()) * len(seen) / ijk.shape[1]
+        return value, slope_ijk * (slope / np.float32(ijk.shape[1])), seen
 
     def _seen(self, ijk: NDArray[np.float32]) -> NDArray[np.intp]:
         """Samples that lie between voxels of data; the nearest one decides."""
-        last = np.asarray(self.grid.size_ijk, dtype=np.float32) - 1
-        seen = np.flatnonzero(((ijk >= 0) & (ijk < last)).all(axis=1))
-        i, j, k = np.rint(ijk[seen]).astype(np.intp).T
+        inside = np.ones(ijk.shape[1], dtype=bool)
+        for row, count in zip(ijk, self.grid.size_ijk, strict=True):
+            inside &= (row >= 0) & (row < count - 1)
+        seen = np.flatnonzero(inside)
+        i, j, k = np.rint(ijk[:, seen]).astype(np.intp)
         return np.asarray(seen[self.valid[k, j, i]])
 
 
@@ -126,20 +140,19 @@ def lattice(image: Prepared, bins: NDArray[np.float32], samples: int) -> Samples
 
 
 def linear(array: NDArray[np.float32], ijk: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Trilinear values at (n, 3) indices inside the array, and their derivatives for i, j, k."""
+    """Trilinear values (n) at indices (3, n) inside the array, and their derivatives for i, j, k (3, n)."""
     base = ijk.astype(np.intp)
-    f = ijk - base
+    fi, fj, fk = ijk - base.astype(np.float32)
     _, nj, ni = array.shape
     flat = array.ravel()
-    start = (base[:, 2] * nj + base[:, 1]) * ni + base[:, 0]
-    c = [flat[start + dk * nj * ni + dj * ni + di] for dk in (0, 1) for dj in (0, 1) for di in (0, 1)]
-    fi, fj, fk = f.T
-    gi, gj, gk = 1 - fi, 1 - fj, 1 - fk
-    c00, c01, c10, c11 = (c[n] * gi + c[n + 1] * fi for n in (0, 2, 4, 6))
-    c0, c1 = c00 * gj + c01 * fj, c10 * gj + c11 * fj
-    d_i = ((c[1] - c[0]) * gj + (c[3] - c[2]) * fj) * gk + ((c[5] - c[4]) * gj + (c[7] - c[6]) * fj) * fk
-    d_j = (c01 - c00) * gk + (c11 - c10) * fk
-    return c0 * gk + c1 * fk, np.stack([d_i, d_j, c1 - c0], axis=1)
+    start = (base[2] * nj + base[1]) * ni + base[0]
+    c = [flat[start + (dk * nj * ni + dj * ni + di)] for dk in (0, 1) for dj in (0, 1) for di in (0, 1)]
+    d00, d01, d10, d11 = (c[n + 1] - c[n] for n in (0, 2, 4, 6))
+    c00, c01, c10, c11 = (c[n] + fi * d for n, d in ((0, d00), (2, d01), (4, d10), (6, d11)))
+    d0, d1 = c01 - c00, c11 - c10
+    c0, c1 = c00 + fj * d0, c10 + fj * d1
+    e0, e1 = d00 + fj * (d01 - d00), d10 + fj * (d11 - d10)
+    return c0 + fk * (c1 - c0), np.stack([e0 + fk * (e1 - e0), d0 + fk * (d1 - d0), c1 - c0])
 
 
 Term = tuple[NDArray[np.intp], NDArray[np.float32]]

@@ -54,7 +54,7 @@ def edge_agreement(ct: Prepared, mr: Prepared, mr_to_ct: Pose, inside: Volume) -
     if chosen.sum() < 100:
         return 0.0
     mr_slope = _slopes(mr_bins, mr)[tuple(kji[chosen].T)] @ mr_to_ct[:3, :3].T
-    ct_slope = linear(ct_bins, ijk[chosen].astype(np.float32))[1] @ ct.grid.lps_to_ijk[:3, :3]
+    ct_slope = linear(ct_bins, ijk[chosen].T.astype(np.float32))[1].T @ ct.grid.lps_to_ijk[:3, :3]
     mr_size, ct_size = np.linalg.norm(mr_slope, axis=1), np.linalg.norm(ct_slope, axis=1)
     strong = mr_size > np.quantile(mr_size, 0.7)
     weight = (mr_size * ct_size)[strong]

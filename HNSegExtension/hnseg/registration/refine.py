@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,32 +30,41 @@ class Level:
     bins: int = 20
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Ascent:
+    """CT and MR made ready at one level: many poses may climb without preparing the images again."""
+
+    information: Information
+    centre: NDArray[np.float64]
+    level: Level
+
+    @classmethod
+    def of(cls, ct: Prepared, mr: Prepared, level: Level) -> Ascent:
+        """The MR gives the samples, as it is the smaller: nearly all of them stay inside the CT whatever the pose."""
+        ct, mr = ct.coarser(level.spacing_mm), mr.coarser(level.spacing_mm)
+        information = Information.of(ct, mr, bins=level.bins, samples=level.samples, sigma_mm=level.sigma_mm)
+        return cls(information, information.samples.points.mean(axis=0, dtype=np.float64), level)
+
+    def climb(self, ct_to_mr: Pose) -> tuple[Pose, float]:
+        """The best pose near ``ct_to_mr`` and its mutual information in nats per MR sample: BFGS over a rotation vector
+        about the samples' centre and a shift, both in mm.
+        """
+        start = inverse(ct_to_mr)
+
+        def loss(unknowns: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            step = _step(unknowns, self.centre)
+            value, slope = self.information.with_gradient(start, step, self.centre)
+            turning = _left_jacobian(unknowns[:3] / _ARM_MM).T @ slope[:3] / _ARM_MM
+            return -value, -np.concatenate([turning, slope[3:]])
+
+        options: dict[str, Any] = {"maxiter": self.level.iterations, "ftol": self.level.tolerance, "gtol": 1e-7}
+        result = minimize(loss, np.zeros(6), jac=True, method="L-BFGS-B", options=options)  # type: ignore[call-overload]
+        return inverse(start @ _step(result.x, self.centre)), -float(result.fun)
+
+
 def refine(ct: Prepared, mr: Prepared, ct_to_mr: Pose, level: Level) -> tuple[Pose, float]:
-    """The best pose near ``ct_to_mr`` and its mutual information in nats per MR sample.
-
-    The MR gives the samples, as it is the smaller: nearly all of them stay inside the CT whatever the pose.
-    """
-    ct, mr = ct.coarser(level.spacing_mm), mr.coarser(level.spacing_mm)
-    information = Information.of(ct, mr, bins=level.bins, samples=level.samples, sigma_mm=level.sigma_mm)
-    centre = information.samples.points.mean(axis=0, dtype=np.float64)
-    return climb(information, ct_to_mr, centre, iterations=level.iterations, tolerance=level.tolerance)
-
-
-def climb(
-    information: Information, ct_to_mr: Pose, centre: NDArray[np.float64], *, iterations: int, tolerance: float
-) -> tuple[Pose, float]:
-    """BFGS over a rotation vector about ``centre`` and a shift, both in mm."""
-    start = inverse(ct_to_mr)
-
-    def loss(unknowns: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value, slope = information.with_gradient(start, _step(unknowns, centre), centre)
-        turning = _left_jacobian(unknowns[:3] / _ARM_MM).T @ slope[:3] / _ARM_MM
-        return -value, -np.concatenate([turning, slope[3:]])
-
-    result = minimize(
-        loss, np.zeros(6), jac=True, method="L-BFGS-B", options={"maxiter": iterations, "ftol": tolerance, "gtol": 1e-7}
-    )
-    return inverse(start @ _step(result.x, centre)), -float(result.fun)
+    """One pose's ascent: the best pose near ``ct_to_mr`` and its mutual information in nats per MR sample."""
+    return Ascent.of(ct, mr, level).climb(ct_to_mr)
 
 
 def _step(unknowns: NDArray[np.float64], centre: NDArray[np.float64]) -> Pose:

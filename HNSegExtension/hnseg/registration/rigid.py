@@ -12,7 +12,7 @@ from hnseg.image.volume import Volume
 from hnseg.registration.images import Prepared, prepare_ct, prepare_mr
 from hnseg.registration.poses import Pose, degrees_between, mm_between, to_transform
 from hnseg.registration.quality import Quality, Verdict, judge, measure
-from hnseg.registration.refine import Level, refine
+from hnseg.registration.refine import Ascent, Level, refine
 from hnseg.registration.search import find_candidates
 
 OnProgress = Callable[[float, str], None]
@@ -60,13 +60,14 @@ def find_pose(ct: Prepared, mr: Prepared, *, on_progress: OnProgress | None = No
     """The best pose found, CT points → MR points; no judgement."""
     tell = on_progress or _silent
     candidates = find_candidates(ct, mr, on_progress=lambda f, text: tell(0.05 + 0.5 * f, text))
-    screened = []
+    screen, screened = Ascent.of(ct, mr, SCREEN), []
     for n, candidate in enumerate(candidates):
         tell(0.55 + 0.15 * n / len(candidates), "Comparing the likeliest places")
-        screened.append(refine(ct, mr, candidate.ct_to_mr, SCREEN))
+        screened.append(screen.climb(candidate.ct_to_mr))
     best = _distinct(sorted(screened, key=lambda s: -s[1]), ct)[:3]
     tell(0.7, "Refining the pose")
-    coarse = max((refine(ct, mr, pose, COARSE) for pose, _ in best), key=lambda s: s[1])[0]
+    middle = Ascent.of(ct, mr, COARSE)
+    coarse = max((middle.climb(pose) for pose, _ in best), key=lambda s: s[1])[0]
     tell(0.8, "Refining the pose")
     return refine(ct, mr, coarse, FINE)[0]
 
