@@ -14,7 +14,7 @@ from hnseg.reporting.record import OrganRecord, RunRecord
 from hnseg.terminology import TAUGHT_TAG, taught_words
 from HNSegLib.choices import Choices
 from HNSegLib.segmenting import Images, Phase, Result, SegmentJob
-from HNSegLib.segments import CONFIDENCE_TAG, MODEL_TAG, NOTES_TAG, ImportReport, import_labels
+from HNSegLib.segments import CONFIDENCE_TAG, EXPECTED_TAG, MODEL_TAG, NOTES_TAG, ImportReport, import_labels
 from HNSegLib.transforms import keep_registration
 from HNSegLib.volumes import is_bent, volume_of
 
@@ -169,8 +169,9 @@ def tags_of(record: RunRecord) -> dict[str, dict[str, str]]:
 
 def _organ_tags(organ: OrganRecord) -> dict[str, str]:
     confidence = {} if organ.confidence is None else {CONFIDENCE_TAG: f"{organ.confidence:.3f}"}
+    expected = {} if organ.expected_dsc is None else {EXPECTED_TAG: f"{organ.expected_dsc:.2f}"}
     taught = {TAUGHT_TAG: taught_words(organ.taught_by)} if organ.taught_by else {}
-    return {**confidence, **taught, NOTES_TAG: " ".join(organ.notes)}
+    return {**confidence, **expected, **taught, NOTES_TAG: " ".join(organ.notes)}
 
 
 def _write(result: Result, errand: _Errand) -> ImportReport:

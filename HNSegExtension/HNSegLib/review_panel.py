@@ -168,6 +168,7 @@ def _cells(row: Any) -> tuple[str, ...]:
         f"{row.volume_ml:.2f}" + ("" if row.is_usual else " !"),
         f"{low:g} – {high:g}" if row.organ else "",
         "" if row.confidence is None else f"{row.confidence:.2f}",
+        "" if row.expected_dsc is None else f"{row.expected_dsc:.2f}",
         row.taught_by,
         STATUS_WORDS[row.status],
     )

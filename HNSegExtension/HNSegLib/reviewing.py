@@ -10,7 +10,7 @@ import slicer
 from hnseg.organs import Organ
 from hnseg.terminology import TAUGHT_TAG
 from HNSegLib.merging import Status
-from HNSegLib.segments import CONFIDENCE_TAG, NOTES_TAG, existing_segments, set_status, tag_of, volumes_ml
+from HNSegLib.segments import CONFIDENCE_TAG, EXPECTED_TAG, NOTES_TAG, existing_segments, set_status, tag_of, volumes_ml
 
 STATUS_WORDS = {
     Status.NOT_STARTED: "to do",
@@ -24,6 +24,7 @@ STATUS_WORDS = {
 class ReviewRow:
     """One segment. ``confidence`` is None where no model gave one, ``organ`` where the table does not know it.
 
+    ``expected_dsc``: the agreement with an expert that organs of such confidence had; None where that is not known.
     ``taught_by``: what showed the organ to the model, in words; empty where nobody noted it.
     """
 
@@ -34,6 +35,7 @@ class ReviewRow:
     confidence: float | None
     status: Status
     notes: str
+    expected_dsc: float | None = None
     taught_by: str = ""
     rgb: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """Colour, 0…1."""
@@ -57,6 +59,7 @@ def review_rows(segmentation_node: slicer.vtkMRMLSegmentationNode) -> tuple[Revi
             confidence=_number(tag_of(segmentation.GetSegment(one.id), CONFIDENCE_TAG)),
             status=one.status,
             notes=tag_of(segmentation.GetSegment(one.id), NOTES_TAG),
+            expected_dsc=_number(tag_of(segmentation.GetSegment(one.id), EXPECTED_TAG)),
             taught_by=tag_of(segmentation.GetSegment(one.id), TAUGHT_TAG),
             rgb=segmentation.GetSegment(one.id).GetColor(),
         )

@@ -28,6 +28,8 @@ from HNSegLib.volumes import matrix_between, scalars_of
 
 CONFIDENCE_TAG = "HNSeg.Confidence"
 """The model's mean winning probability over the segment, 0…1, as text."""
+EXPECTED_TAG = "HNSeg.ExpectedDSC"
+"""The agreement with an expert that organs of such confidence had, 0…1, as text."""
 NOTES_TAG = "HNSeg.Notes"
 """What the engine found odd about the segment."""
 

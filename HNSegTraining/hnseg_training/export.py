@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import numpy as np
 from hnseg.image.grid import Grid
 from hnseg.models.bundle import Bundle, write_bundle
 from hnseg.models.metadata import BACKGROUND, BundleMetadata, FineStage, NetworkSettings
-from hnseg.organs import BY_NAME, ORGANS
-from hnseg.version import RESEARCH_USE
+from hnseg.organs import ORGANS
+from hnseg_training.calibration import cross_fitted, fit, judged, reliability_diagram
+from hnseg_training.card import RELIABILITY, WORST, model_card, training_data
 from hnseg_training.config import TrainConfig
 from hnseg_training.module import channels
+from hnseg_training.scores_file import worst_folder
 from hnseg_training.teaching import taught_by
 from hnseg_training.weights import averaged_weights, best_checkpoint
 
@@ -30,12 +32,14 @@ def export(
     fine: Sequence[tuple[TrainConfig, Path]] = (),
     scores: Path | None = None,
 ) -> Bundle:
-    """Write the averaged weights of the best checkpoint as a bundle; ``scores`` (of ``validate``) fill the card.
+    """Write the averaged weights of the best checkpoint as a bundle.
 
-    Without a validation loss in training the last checkpoint is the best one known. ``fine``: configurations and runs
-    of second looks, see ``FineStage``.
+    ``scores`` (of ``validate``) fill the card, with the pictures beside them, and calibrate the confidence. Without a
+    validation loss in training the last checkpoint is the best one known. ``fine``: configurations and runs of second
+    looks, see ``FineStage``.
     """
     measured = json.loads(scores.read_text()) if scores else {}
+    rows = judged(measured)
     organs = tuple(organ.name for organ in config.classes)
     metadata = BundleMetadata(
         name=config.name,
@@ -48,7 +52,8 @@ def export(
         patch_kji=config.patch.predict_kji or config.patch.size_kji,
         labels=(BACKGROUND, *organs),
         trained_organs=organs,
-        taught_by=taught_by(config),
+        taught_by={**taught_by(config), **{organ: kinds for one, _ in fine for organ, kinds in taught_by(one).items()}},
+        calibration=fit(rows) if rows else None,
         organ_centres_mm=organ_centres(),
         stages=tuple(fine_stage(stage) for stage, _ in fine),
     )
@@ -59,6 +64,7 @@ def export(
         others=[averaged_weights(best_checkpoint(folder)) for _, folder in fine],
         card=model_card(config, metadata, measured),
         licence_text=_licence(),
+        documents=_documents(metadata, measured, scores),
     )
 
 
@@ -90,57 +96,13 @@ def organ_centres() -> dict[str, tuple[float, float, float]]:
     return centres
 
 
-def training_data(config: TrainConfig) -> str:
-    """One sentence on what the network saw."""
-    parts = []
-    for cohort in config.cohorts:
-        if cohort.source == "phantom":
-            parts.append(f"{cohort.cases} procedural phantoms (all 30 organs, CT and T1 MR)")
-        elif cohort.source == "openkbp":
-            parts.append(
-                "real planning CTs of OpenKBP (MIT licence; Babier et al. 2021, doi:10.1002/mp.14845; brainstem, cord, "
-                "parotids, mandible, larynx and oesophagus drawn, no MR)"
-            )
-        else:
-            kind = "curated cases" if cohort.source == "curated" else "cases in HaN-Seg's layout"
-            parts.append(f"up to {cohort.cases} {kind}")
-    return " and ".join(parts)
-
-
-def model_card(config: TrainConfig, metadata: BundleMetadata, measured: dict[str, Any]) -> str:
-    """The card, Markdown: what it is, what it saw, how well it does, what it must not be used for."""
-    lines = [
-        f"# {metadata.title}",
-        "",
-        f"**{RESEARCH_USE}**",
-        "",
-        f"Trained on {metadata.training_data}. Organs that only phantoms showed were never seen in a patient: "
-        "expect failures on real images, and look at every contour.",
-        "",
-        f"- Network: `{config.network.name}` {json.dumps(metadata.network.arguments)}",
-        f"- Input: {', '.join(config.preprocess.channels)} at {config.preprocess.spacing_mm} mm; without an MR its two "
-        "channels are zero",
-        f"- Training: {config.optimisation.steps} steps, patches {config.patch.size_kji} (k, j, i), seed "
-        f"{config.seed}; `hnseg-train fit --config HNSegTraining/configs/…` repeats it",
-        f"- Licence: {metadata.licence}",
-        "",
-    ]
-    return "\n".join(lines + _score_lines(measured)) + "\n"
-
-
-def _score_lines(measured: dict[str, Any]) -> list[str]:
-    if not measured:
-        return ["No scores were measured for this export."]
-    about = measured["about"]
-    cases = ", ".join(f"{title}: {count} cases" for title, count in about["cases"].items())
-    lines = ["## Scores on unseen cases", "", f"Means per organ. {cases}. Refused: {len(about['failed'])}.", ""]
-    columns = list(measured["tables"])
-    lines += ["| organ | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    unions = {name for table in measured["tables"].values() for name in table if " + " in name}
-    for organ in [*BY_NAME, *sorted(unions), "mean"]:
-        cells = [measured["tables"][column].get(organ) for column in columns]
-        lines.append(f"| {organ} | " + " | ".join("–" if cell is None else f"{cell:.3f}" for cell in cells) + " |")
-    return lines
+def _documents(metadata: BundleMetadata, measured: Mapping[str, Any], scores: Path | None) -> dict[str, bytes]:
+    """The card's pictures by their names beside it."""
+    if scores is None:
+        return {}
+    rows, pictures = judged(measured), measured.get("worst", {})
+    found = {f"{WORST}/{name}": (worst_folder(scores) / name).read_bytes() for name in pictures}
+    return found | ({RELIABILITY: reliability_diagram(rows, cross_fitted(rows))} if metadata.calibration else {})
 
 
 def _licence() -> str:

@@ -6,19 +6,33 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hnseg.errors import UnreadableFile
 from hnseg.evaluation.cohort import Cohort
 from hnseg.evaluation.scores import NAN, OrganScores, Scores
 from hnseg.image.files import atomic_write
+from hnseg.inference.confidence import Confidence
 from hnseg.plain import to_plain
 
 _CARD = {"DSC": "dsc", "HD95 mm": "hd95_mm"}
 
 
-def write_scores(path: Path, cohorts: Mapping[str, Cohort], *, model: str, version: str, failed: Sequence[str]) -> None:
-    """Write the cohorts by title ("phantom, CT + MR"); ``failed`` names the cases that the engine refused."""
+def write_scores(
+    path: Path,
+    cohorts: Mapping[str, Cohort],
+    *,
+    model: str,
+    version: str,
+    failed: Sequence[str],
+    confidence: Mapping[str, Mapping[str, Mapping[str, Confidence]]] = MappingProxyType({}),
+    worst: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Write the cohorts by title ("phantom, CT + MR"); ``failed`` names the cases that the engine refused.
+
+    ``confidence``: the model's, by title, case and structure. ``worst``: captions by the name of the picture.
+    """
     tables = {
         f"{title}: {word}": {organ: cohort.mean(organ)[metric] for organ in cohort.organs}
         | {"mean": cohort.mean()[metric]}
@@ -29,6 +43,7 @@ def write_scores(path: Path, cohorts: Mapping[str, Cohort], *, model: str, versi
     counts = {title: len(cohorts[title.rpartition(":")[0]].cases) for title in tables}
     cases = {title: {name: to_plain(scores) for name, scores in cohort.cases} for title, cohort in cohorts.items()}
     document = {"about": {**about, "cases": counts}, "tables": tables, "cases": cases}
+    document |= {"confidence": to_plain(confidence), "worst": dict(worst)}
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(_finite(document), indent=1))
 
@@ -43,6 +58,11 @@ def read_scores(path: Path, *, system: str) -> dict[str, Cohort]:
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnreadableFile(f"{path} holds no scores of `hnseg-train validate` ({error}); make them anew.") from error
+
+
+def worst_folder(scores: Path) -> Path:
+    """Where the pictures of the worst organs lie: beside their scores."""
+    return scores.with_name(f"{scores.stem}-worst")
 
 
 def _scores(plain: Mapping[str, Any]) -> Scores:

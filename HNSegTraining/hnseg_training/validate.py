@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hnseg.errors import HNSegError
 from hnseg.evaluation.cohort import Cohort
@@ -16,12 +15,17 @@ from hnseg.evaluation.compare import CompareOptions, compare
 from hnseg.evaluation.scores import Scores
 from hnseg.image.segmentation import Segmentation
 from hnseg.image.volume import Volume
-from hnseg.inference.segment import SegmentOptions, segment
+from hnseg.inference.confidence import Confidence
+from hnseg.inference.segment import SegmentOptions, SegmentResult, segment
 from hnseg.models.bundle import Bundle
 from hnseg.organs import ORGANS
 from hnseg_training.config import CohortConfig
-from hnseg_training.scores_file import write_scores
+from hnseg_training.gallery import Gallery
+from hnseg_training.scores_file import worst_folder, write_scores
 from hnseg_training.sources import RawCase, case_loaders
+
+UNION = " + "
+"""Between the organs that were drawn as one structure."""
 
 
 def validate(
@@ -36,9 +40,12 @@ def validate(
 
     The MR is registered by the engine, not placed by the truth. Scored are the organs that were drawn and that the
     model knows, unions as one; ``cases`` limits each cohort. A case that the engine refuses is named under ``failed``.
-    The file is rewritten after each case.
+    The file, in which the model's confidence stands beside the scores, is rewritten after each case; pictures of the
+    worst organs lie beside it, of phantoms alone.
     """
     scored: dict[str, list[tuple[str, Scores]]] = defaultdict(list)
+    sure: dict[str, dict[str, dict[str, Confidence]]] = defaultdict(dict)
+    worst = Gallery(worst_folder(output))
     failed: list[str] = []
     found: dict[str, Cohort] = {}
     todo = [(cohort, load) for cohort in cohorts for load in list(case_loaders(cohort).values())[:cases]]
@@ -46,11 +53,27 @@ def validate(
         case = load()
         for title, mr in _modes(cohort, case):
             try:
-                scored[title].append((case.name, _scores(bundle, case, mr)))
+                result = segment(case.ct, mr, bundle=bundle, options=SegmentOptions())
             except HNSegError as error:
                 failed.append(f"{case.name}, {title}: {error}")
+                continue
+            names = structure_names(case, bundle.metadata.organs)
+            predicted, drawn = as_drawn(case, result.labels), Segmentation.from_labels(case.labels)
+            scores = _scores(predicted, drawn, names)
+            scored[title].append((case.name, scores))
+            sure[title][case.name] = structure_confidence(result, names)
+            if cohort.source == "phantom":
+                worst.show(f"{case.name}, {title}", scores, predicted, drawn, case.ct)
         found = {title: Cohort(bundle.name, tuple(rows)) for title, rows in scored.items() if rows}
-        write_scores(output, found, model=bundle.name, version=bundle.metadata.version, failed=failed)
+        write_scores(
+            output,
+            found,
+            model=bundle.name,
+            version=bundle.metadata.version,
+            failed=failed,
+            confidence=sure,
+            worst=worst.captions,
+        )
         on_progress((number + 1) / len(todo), _summary(case, found))
     return found
 
@@ -61,30 +84,39 @@ def _modes(cohort: CohortConfig, case: RawCase) -> list[tuple[str, Volume | None
     return [(f"{cohort.source}, CT + MR", case.mr), (f"{cohort.source}, CT", None)]
 
 
-def _scores(bundle: Bundle, case: RawCase, mr: Volume | None) -> Scores:
-    result = segment(case.ct, mr, bundle=bundle, options=SegmentOptions())
-    lookup, names = as_drawn(case), structure_names(case, bundle.metadata.organs)
-    scores = compare(
-        Segmentation.from_labels(result.labels.with_array(lookup[result.labels.array_kji])),
-        Segmentation.from_labels(case.labels),
-        CompareOptions(organs=tuple(names), check_placement=False),
-    )
+def _scores(predicted: Segmentation, drawn: Segmentation, names: Mapping[str, str]) -> Scores:
+    scores = compare(predicted, drawn, CompareOptions(organs=tuple(names), check_placement=False))
     return replace(scores, organs=tuple(replace(row, organ=names[row.organ]) for row in scores.organs))
 
 
-def as_drawn(case: RawCase) -> NDArray[np.uint8]:
-    """(256,) what each predicted label counts as in this case: itself, or the first of its union."""
+def as_drawn(case: RawCase, labels: Volume) -> Segmentation:
+    """Predicted labels as the case has them: each is itself, or the first of its union."""
     lookup = np.arange(256, dtype=np.uint8)
     for union in case.unions:
         lookup[list(union)] = union[0]
-    return lookup
+    return Segmentation.from_labels(labels.with_array(lookup[labels.array_kji]))
+
+
+def structure_confidence(result: SegmentResult, names: Mapping[str, str]) -> dict[str, Confidence]:
+    """The model's confidence in each structure that it found; in a union that of its parts, weighted by volume."""
+    found = {}
+    for name in names.values():
+        parts = [one for one in result.organs if one.organ in name.split(UNION) and one.confidence]
+        total = sum(part.ml for part in parts)
+        if total > 0:
+            mean, boundary = (
+                sum(part.ml * getattr(part.confidence, which) for part in parts) / total
+                for which in ("mean", "boundary")
+            )
+            found[name] = Confidence(mean, boundary)
+    return found
 
 
 def structure_names(case: RawCase, known: tuple[str, ...]) -> dict[str, str]:
     """What somebody drew and the model knows: the organ whose label stands for it → its name, or those of its parts."""
     groups = [(label,) for label in case.annotated] + list(case.unions)
     names = [[ORGANS[label - 1].name for label in group] for group in groups]
-    return {parts[0]: " + ".join(parts) for parts in names if set(parts) <= set(known)}
+    return {parts[0]: UNION.join(parts) for parts in names if set(parts) <= set(known)}
 
 
 def _summary(case: RawCase, found: Mapping[str, Cohort]) -> str:

@@ -18,7 +18,7 @@ from hnseg.terminology import TAUGHT_TAG
 from HNSegLib.exporting import series_folder_of, write_rtstruct, write_seg_nrrd
 from HNSegLib.merging import Status
 from HNSegLib.reviewing import centre_ras, mark, progress, review_rows
-from HNSegLib.segments import CONFIDENCE_TAG, MODEL_TAG, NOTES_TAG, import_labels
+from HNSegLib.segments import CONFIDENCE_TAG, EXPECTED_TAG, MODEL_TAG, NOTES_TAG, import_labels
 
 GRID = Grid((40, 35, 6), (1.0, 2.0, 3.0), (-20.0, 15.0, 100.0))
 
@@ -39,7 +39,7 @@ def node(scene, labels):
     node.CreateDefaultDisplayNodes()
     tags = {
         "Parotid_L": {MODEL_TAG: "scripted 1.0", CONFIDENCE_TAG: "0.915", NOTES_TAG: "Smaller than usual."},
-        "Eye_AR": {TAUGHT_TAG: "phantoms only"},
+        "Eye_AR": {TAUGHT_TAG: "phantoms only", EXPECTED_TAG: "0.71"},
     }
     import_labels(labels, node, tags=tags)
     return node
@@ -92,6 +92,7 @@ def test_rows_tell_volume_confidence_notes_and_status(node):
     assert not row.is_usual  # 0.144 mL where 10 to 56 are usual
     assert row_of(node, "Eye_AR").is_usual is True  # 75 × 6 mm³ = 0.45 mL of 0.4 to 2.2
     assert row_of(node, "Eye_AR").confidence is None
+    assert (row_of(node, "Eye_AR").expected_dsc, row.expected_dsc) == (0.71, None)
     assert (row_of(node, "Eye_AR").taught_by, row.taught_by) == ("phantoms only", "")
     assert len(review_rows(node)) == 30
 

@@ -95,7 +95,7 @@ def summary(record: RunRecord) -> str:
     from hnseg.cli.console import table
 
     dsc = {score.name: score.dsc for score in record.scores}
-    heading = ("organ", "mL", "usual", "confidence", *(["DSC"] if dsc else []), "learnt from", "status")
+    heading = ("organ", "mL", "usual", "confidence", "expected DSC", *(["DSC"] if dsc else []), "learnt from", "status")
     rows = [_row(organ, dsc) for organ in record.organs]
     notes = [f"  {organ.name}: {' '.join(organ.notes)}" for organ in record.organs if organ.status == "check"]
     scored = [value for value in dsc.values() if value is not None]
@@ -111,6 +111,7 @@ def _row(organ: OrganRecord, dsc: dict[str, float | None]) -> tuple[str, ...]:
         f"{organ.volume_ml:.2f}",
         f"{low:g}–{high:g}",
         "–" if organ.confidence is None else f"{organ.confidence:.2f}",
+        "–" if organ.expected_dsc is None else f"{organ.expected_dsc:.2f}",
         *(["–" if score is None else f"{score:.3f}"] if dsc else []),
         taught_words(organ.taught_by) or "–",
         organ.status,

@@ -16,12 +16,14 @@ from hnseg.inference.confidence import Confidence
 from hnseg.inference.places import usual_places
 from hnseg.inference.postprocess import leftward
 from hnseg.inference.voxels import Indices, centroid_lps, connected_parts, organ_voxels, points_ijk
+from hnseg.models.calibration import Calibration
 from hnseg.models.metadata import BundleMetadata, InputLimits, PostprocessSettings, Teaching
 from hnseg.organs import BY_NAME, ORGANS, Organ
 
 Status = Literal["ok", "check", "absent", "not trained"]
 
 _LOW_CONFIDENCE = 0.5
+"""Of the mean winning probability, for models whose confidence nobody has calibrated."""
 _EDGE_MM = 2.0
 _FEWEST_TO_JUDGE = 6
 
@@ -30,7 +32,8 @@ _FEWEST_TO_JUDGE = 6
 class OrganFinding:
     """One organ of the result. ``status`` check: the notes name a doubt; absent: nothing was found.
 
-    ``taught_by``: what showed the organ to the model, empty where the model does not say.
+    ``taught_by``: what showed the organ to the model, empty where the model does not say. ``expected_dsc``: with an
+    expert, told from the confidence; None where that was not measured, or on phantoms alone.
     """
 
     organ: str
@@ -39,6 +42,7 @@ class OrganFinding:
     status: Status
     notes: tuple[str, ...] = ()
     taught_by: tuple[Teaching, ...] = ()
+    expected_dsc: float | None = None
 
 
 def review_organs(
@@ -80,9 +84,19 @@ def _finding(
         *_volume_notes(organ, ml, metadata.postprocess, cut=bool(cut)),
         *_side_notes(organ, centres),
         *_part_notes(organ, voxels, grid, metadata.postprocess),
-        *(["The model is unsure of it."] if sure and sure.mean < _LOW_CONFIDENCE else []),
+        *(["The model is unsure of it."] if sure and _is_unsure(sure, metadata.calibration) else []),
     ]
-    return OrganFinding(organ.name, ml, sure, "check" if notes else "ok", tuple(notes))
+    known = metadata.taught_by.get(organ.name) != ("phantom",)
+    expected = metadata.calibration.expected_dsc(sure.mean, sure.boundary) if metadata.calibration and sure else None
+    return OrganFinding(
+        organ.name, ml, sure, "check" if notes else "ok", tuple(notes), expected_dsc=expected if known else None
+    )
+
+
+def _is_unsure(sure: Confidence, calibration: Calibration | None) -> bool:
+    if calibration is None:
+        return sure.mean < _LOW_CONFIDENCE
+    return calibration.expected_dsc(sure.mean, sure.boundary) < calibration.check_below
 
 
 def reaches_end(voxels: Indices, grid: Grid) -> tuple[str, ...]:

@@ -207,6 +207,7 @@ def _organ_records(result: SegmentResult) -> Iterator[OrganRecord]:
             status=finding.status,
             notes=finding.notes,
             taught_by=finding.taught_by,
+            expected_dsc=None if finding.expected_dsc is None else _finite(finding.expected_dsc),
         )
 
 

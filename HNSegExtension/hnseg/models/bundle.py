@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -166,12 +167,14 @@ def write_bundle(
     licence_text: str,
     half: bool = True,
     others: Sequence[Mapping[str, Tensor]] = (),
+    documents: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Bundle:
     """Write a bundle and open it again; with ``half`` the weights are stored in float16. Replaces what was there.
 
     ``others``: the weights after the first, in the order of ``metadata.weights``: further members, then the stages'.
-    ``metadata.files`` is filled in. The networks that the metadata name must take the weights. Raises ``ModelError`` if
-    not, ``OutputError`` if the folder cannot be written; nothing partial is left behind.
+    ``documents``: the card's pictures, by their names beside it. ``metadata.files`` is filled in. The networks that the
+    metadata name must take the weights. Raises ``ModelError`` if not, ``OutputError`` if the folder cannot be written;
+    nothing partial is left behind.
     """
     target = Path(folder)
     states = (state_dict, *others)
@@ -182,7 +185,8 @@ def write_bundle(
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".bundle-", dir=target.parent) as partial:
             draft = Path(partial) / target.name
-            _write_files(draft, metadata, states, card, licence_text, half=half)
+            _write_documents(draft / CARD, card, documents)
+            _write_files(draft, metadata, states, licence_text, half=half)
             verify_bundle(draft).load_networks()
             replace_folder(draft, target)
     except OSError as error:
@@ -314,23 +318,30 @@ def _write_files(
     draft: Path,
     metadata: BundleMetadata,
     states: Sequence[Mapping[str, Tensor]],
-    card: str,
     licence_text: str,
     *,
     half: bool,
 ) -> None:
-    for name in (METADATA, metadata.weights[0], CARD):
+    """Everything but the documents, whose digests are taken too."""
+    for name in (METADATA, metadata.weights[0]):
         (draft / name).parent.mkdir(parents=True, exist_ok=True)
     for name, network, state in zip(metadata.weights, _built(metadata), states, strict=True):
         second_names = network.state_dict().keys() - _unshared(network).keys()
         kept = {key: _stored(tensor, half=half) for key, tensor in state.items() if key not in second_names}
         save_file(kept, draft / name)
     _write_json(draft / INFERENCE, monai_inference(metadata, metadata.weights[0]))
-    (draft / CARD).write_text(card, encoding="utf-8")
     (draft / LICENCE).write_text(licence_text, encoding="utf-8")
-    complete = replace(metadata, files={name: file_sha256(draft / name) for name in _due(metadata)})
+    complete = replace(metadata, files={name: file_sha256(draft / name) for name in sorted(_files_in(draft))})
     document = {**monai_metadata(complete, versions=_versions()), "hnseg": to_plain(complete)}
     _write_json(draft / METADATA, document)
+
+
+def _write_documents(path: Path, card: str, documents: Mapping[str, bytes]) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text(card, encoding="utf-8")
+    for name, content in documents.items():
+        (path.parent / name).parent.mkdir(exist_ok=True)
+        (path.parent / name).write_bytes(content)
 
 
 def _built(metadata: BundleMetadata) -> Iterator[nn.Module]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hnseg.errors import ConfigError
+from hnseg.models.calibration import Calibration
 from hnseg.models.nnunet_input import NnunetSettings
 from hnseg.organs import BY_NAME, find_organ
 from hnseg.plain import nearest
@@ -140,6 +141,7 @@ class BundleMetadata:
     ``labels``: class names in channel order, ``background`` first, then organ names of the table.
     ``trained_organs``: those that had annotations in training; empty means all of ``labels``. ``taught_by``: what
     showed each of them to the network that decides on it; empty where nobody noted it.
+    ``calibration``: what the network's confidence promises, where that was measured.
     ``organ_centres_mm``: mean LPS centroids in the training cohort's own frame; they tell whether an organ that was not
     found should have been in the scan. ``stages``: second looks, in order. ``nnunet``: for a network that nnU-Net
     trained; it takes the place of ``preprocess``, and logits are blended instead of probabilities. ``files``: SHA-256
@@ -160,6 +162,7 @@ class BundleMetadata:
     taught_by: dict[str, tuple[Teaching, ...]] = field(default_factory=dict)
     postprocess: PostprocessSettings = field(default_factory=PostprocessSettings)
     limits: InputLimits = field(default_factory=InputLimits)
+    calibration: Calibration | None = None
     organ_centres_mm: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     stages: tuple[FineStage, ...] = ()
     nnunet: NnunetSettings | None = None

@@ -120,13 +120,22 @@ def _fusion(record: RunRecord, figures: Sequence[Figure]) -> str:
 
 def _organs(record: RunRecord) -> str:
     scores = {score.name: score for score in record.scores}
-    columns = ["Volume", "Published range", "Confidence", "At its boundary", *(["DSC", "HD95"] if scores else [])]
+    columns = [
+        "Volume",
+        "Published range",
+        "Expected DSC",
+        "Confidence",
+        "At its boundary",
+        *(["DSC", "HD95"] if scores else []),
+    ]
     head = "".join(f"<th>{name}</th>" for name in columns)
     rows = "".join(_organ_row(organ, scores) for organ in record.organs)
     return (
         '<section><h2>Organs</h2><table><thead><tr><th class="text">Organ</th><th class="text">Status</th>'
         '<th class="text">Learnt from</th>'
-        f'{head}<th class="text">Notes</th></tr></thead><tbody>{rows}</tbody></table></section>'
+        f'{head}<th class="text">Notes</th></tr></thead><tbody>{rows}</tbody></table>'
+        "<p><small>Expected DSC: the agreement with an expert that organs of such confidence had in cases that the "
+        "model was not trained on; none for organs that no patient showed to the model.</small></p></section>"
     )
 
 
@@ -139,6 +148,7 @@ def _organ_row(organ: OrganRecord, scores: Mapping[str, ScoreRecord]) -> str:
         f'<td class="text"><span class="tag {kind}">{_STATUS[organ.status]}</span></td>',
         f'<td class="text">{_taught(organ)}</td>',
         f"<td>{organ.volume_ml:.2f} mL</td><td>{_range_bar(organ)}</td>",
+        f"<td>{_number(organ.expected_dsc, 2)}</td>",
         f"<td>{_number(organ.confidence, 2)}</td><td>{_number(organ.boundary_confidence, 2)}</td>",
     ]
     if scores:

@@ -42,7 +42,8 @@ class OrganRecord:
     """One organ of the result. ``confidence``: mean winning probability, over the organ and over its boundary.
 
     ``taught_by``: what showed the organ to the model: "phantom", "patient", "patient union" (drawn as one with its
-    neighbours); empty where the model does not say.
+    neighbours); empty where the model does not say. ``expected_dsc``: with an expert, told from the confidence; None
+    where that was not measured, or on phantoms alone.
     """
 
     label: int
@@ -54,6 +55,7 @@ class OrganRecord:
     status: Status = "ok"
     notes: tuple[str, ...] = ()
     taught_by: tuple[str, ...] = ()
+    expected_dsc: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

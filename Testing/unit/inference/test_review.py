@@ -19,6 +19,7 @@ from hnseg.inference.review import (
     review_organs,
 )
 from hnseg.inference.voxels import organ_voxels
+from hnseg.models.calibration import Calibration
 from hnseg.models.metadata import BundleMetadata, InputLimits, NetworkSettings
 from hnseg.organs import BY_NAME, find_organs
 from hnseg.preprocessing import PreprocessSettings
@@ -103,6 +104,24 @@ def test_an_organ_that_the_model_was_not_trained_on_is_said_to_be_so() -> None:
     metadata = replace(METADATA, trained_organs=("Brainstem",))
     (finding,) = review(labelled(), "Lips", metadata=metadata)
     assert finding.status == "not trained"
+
+
+def test_a_calibrated_model_tells_the_dsc_to_expect_and_flags_what_promises_little() -> None:
+    calibration = Calibration(offset=-3.0, mean=4.0, boundary=1.0, check_below=0.55)
+    metadata = replace(METADATA, calibration=calibration)
+    labels = labelled((STEM, box(10, 3, 8, (6, 6, 5))))
+    (fine,) = review(labels, "Brainstem", metadata=metadata, Brainstem=0.8)
+    assert (fine.status, fine.expected_dsc) == ("ok", pytest.approx(1 / (1 + np.exp(-1.0))))
+    (doubtful,) = review(labels, "Brainstem", metadata=metadata, Brainstem=0.62)
+    assert doubtful.expected_dsc == pytest.approx(1 / (1 + np.exp(-0.1)))
+    assert doubtful.notes == ("The model is unsure of it.",)
+
+
+def test_no_dsc_is_promised_for_an_organ_that_no_patient_showed() -> None:
+    metadata = replace(METADATA, calibration=Calibration(-3.0, 4.0, 1.0, 0.55), taught_by={"Brainstem": ("phantom",)})
+    (finding,) = review(labelled((STEM, box(10, 3, 8, (6, 6, 5)))), "Brainstem", metadata=metadata, Brainstem=0.62)
+    assert finding.expected_dsc is None
+    assert finding.notes == ("The model is unsure of it.",)
 
 
 def test_what_taught_an_organ_goes_with_it_and_raises_no_doubt() -> None:

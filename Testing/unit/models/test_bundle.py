@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from hnseg.errors import ConfigError, InputError, ModelError, OutputError
 from hnseg.models.bundle import Bundle, open_bundle, verify_bundle, write_bundle
+from hnseg.models.calibration import Calibration
 from hnseg.models.metadata import BundleMetadata, FineStage, InputLimits, NetworkSettings, PostprocessSettings
 from hnseg.models.networks import build_network
 from hnseg.models.places import MODELS_VARIABLE, search_path
@@ -36,6 +37,7 @@ METADATA = BundleMetadata(
     taught_by={"Brainstem": ("phantom", "patient union")},
     postprocess=PostprocessSettings(parts={"Brainstem": 2}, ranges_ml={"Brainstem": (10.0, 40.0)}),
     limits=InputLimits(body_median_hu=(-50.0, 90.0)),
+    calibration=Calibration(-3.0, 4.0, 1.0, 0.55, {"openkbp": 31}),
     organ_centres_mm={"Brainstem": (0.0, 12.5, 30.0)},
 )
 
@@ -74,6 +76,21 @@ def test_metadata_come_back_as_they_were_with_the_digest_of_every_file(bundle: B
     for name, digest in opened.metadata.files.items():
         assert hashlib.sha256((bundle.folder / name).read_bytes()).hexdigest() == digest
     assert opened.card == "# Tiny\n"
+
+
+def test_pictures_of_the_card_are_files_of_the_bundle_like_any_other(tmp_path: Path) -> None:
+    bundle = write_bundle(
+        tmp_path / "m",
+        metadata=METADATA,
+        state_dict=state(),
+        card="![a](worst/a.png)\n",
+        licence_text="-",
+        documents={"worst/a.png": b"picture"},
+    )
+    assert (open_bundle(bundle.folder).folder / "docs" / "worst" / "a.png").read_bytes() == b"picture"
+    (bundle.folder / "docs" / "worst" / "a.png").write_bytes(b"another")
+    with pytest.raises(ModelError, match=r"a\.png .* not the file that was published"):
+        open_bundle(bundle.folder)
 
 
 def test_the_network_comes_back_with_its_weights_to_half_precision(bundle: Bundle) -> None:

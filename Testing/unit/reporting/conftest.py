@@ -61,7 +61,7 @@ def record() -> RunRecord:
             OrganRecord(
                 LEFT.label, LEFT.name, 7.2, LEFT.range_ml, 0.91, 0.62, "check", ("It is small.",), ("phantom",)
             ),
-            OrganRecord(CORD.label, CORD.name, 2.1, CORD.range_ml, taught_by=("phantom", "patient")),
+            OrganRecord(CORD.label, CORD.name, 2.1, CORD.range_ml, taught_by=("phantom", "patient"), expected_dsc=0.87),
             OrganRecord(23, "Lips", 0.0, (5.0, 47.0), status="absent", notes=("The scan ends above the lips.",)),
         ),
         registration=RegistrationRecord("failed", "No overlap.", 3.5, used=False, metrics={"overlap": 0.0}),

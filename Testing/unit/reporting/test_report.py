@@ -130,6 +130,7 @@ def test_an_organ_that_phantoms_alone_taught_stands_out(record: RunRecord) -> No
     text = page(record, {}, {})
     assert text.count('<span class="tag check">phantoms only</span>') == 1
     assert '<td class="text">patients</td>' in text
+    assert "<td>0.87</td>" in text
 
 
 def test_warnings_come_before_the_pictures(record: RunRecord) -> None:

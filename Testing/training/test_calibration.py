@@ -1,0 +1,99 @@
+"""Confidence becomes an expected DSC and a flag, both tested on cases that they were not fitted on."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hnseg.inference.confidence import Confidence
+from hnseg.models.calibration import Calibration
+from hnseg_training.calibration import Judged, cross_fitted, fit, flagging, judged, reliability_diagram
+
+CURVE = Calibration(-6.0, 5.0, 4.0, 0.0)
+
+
+def organs(kind, *, cases, each, seed, noise=0.03):
+    """Organs whose DSC follows the curve; one in ten is hardly seen."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for case in range(cases):
+        for _ in range(each):
+            mean = rng.uniform(0.35, 0.5) if rng.random() < 0.1 else rng.uniform(0.8, 0.99)
+            boundary = 0.8 * mean
+            dsc = float(np.clip(CURVE.expected_dsc(mean, boundary) + rng.normal(0, noise), 0, 1))
+            rows.append(Judged(kind, f"{kind}-{case}", mean, boundary, dsc))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return organs("phantom", cases=8, each=20, seed=1) + organs("openkbp", cases=9, each=6, seed=2)
+
+
+def test_the_expected_dsc_is_a_logistic_curve_of_both_confidences():
+    assert Calibration(-6.0, 5.0, 4.0, 0.5).expected_dsc(0.8, 0.6) == pytest.approx(1 / (1 + np.exp(-0.4)))
+
+
+def test_the_fit_finds_the_curve_that_the_organs_follow(rows):
+    found = fit(rows)
+    for mean in (0.4, 0.85, 0.97):
+        assert found.expected_dsc(mean, 0.8 * mean) == pytest.approx(CURVE.expected_dsc(mean, 0.8 * mean), abs=0.02)
+    assert found.cases == {"openkbp": 9, "phantom": 8}
+
+
+def test_more_confidence_never_promises_less():
+    rng = np.random.default_rng(3)
+    misleading = [Judged("phantom", str(n), mean, 0.5, 1.2 - mean) for n, mean in enumerate(rng.uniform(0.3, 0.9, 40))]
+    found = fit(misleading)
+    assert found.expected_dsc(0.9, 0.5) >= found.expected_dsc(0.3, 0.5)
+
+
+def test_patients_weigh_as_much_as_phantoms_however_few_they_are():
+    many = [Judged("phantom", str(n), 0.9, 0.8, 0.9) for n in range(90)]
+    few = [Judged("openkbp", str(n), 0.9, 0.8, 0.5) for n in range(10)]
+    assert fit(many + few).expected_dsc(0.9, 0.8) == pytest.approx(0.7, abs=0.01)
+
+
+def test_a_case_is_never_judged_by_a_curve_that_it_took_part_in(rows, monkeypatch):
+    import hnseg_training.calibration as module
+
+    seen = []
+    monkeypatch.setattr(module, "fit", lambda others: seen.append({row.case for row in others}) or CURVE)
+    cross_fitted(rows)
+    everybody = {row.case for row in rows}
+    left_out = [everybody - cases for cases in seen]
+    assert len(left_out) == 5
+    assert set.union(*left_out) == everybody
+    assert sum(len(cases) for cases in left_out) == len(everybody)
+
+
+def test_the_flag_finds_the_bad_organs_with_few_false_alarms(rows):
+    tested = cross_fitted(rows)
+    for kind in ("phantom", "openkbp"):
+        found = flagging(rows, tested, kind)
+        assert found.bad + found.good == sum(row.kind == kind for row in rows)
+        assert found.bad >= 3
+        assert found.caught >= 0.8 * found.bad
+        assert found.alarms <= 0.2 * found.good
+
+
+def test_the_diagram_is_the_same_drawing_each_time(rows):
+    tested = cross_fitted(rows)
+    drawing = reliability_diagram(rows, tested)
+    assert drawing == reliability_diagram(rows, tested)
+    assert drawing != reliability_diagram(rows[:-1], tested[:-1])
+
+
+def test_confidence_is_read_beside_the_scores(tmp_path):
+    from hnseg.evaluation.cohort import Cohort
+    from hnseg.evaluation.scores import OrganScores, Scores
+    from hnseg_training.scores_file import write_scores
+
+    row = OrganScores("Lips", 10.0, 9.0, 1.0, dsc=0.8)
+    missed, extra = OrganScores("SpinalCord", 10.0, 0.0, 0.0, dsc=0.0), OrganScores("Glottis", 0.0, 2.0, 2.0)
+    cohort = Cohort("ours", (("case 1", Scores((row, missed, extra), 2.0, 300.0)),))
+    sure = {"phantom, CT": {"case 1": {"Lips": Confidence(0.9, 0.7), "Glottis": Confidence(0.6, 0.5)}}}
+    path = tmp_path / "scores.json"
+    write_scores(path, {"phantom, CT": cohort}, model="m", version="1", failed=[], confidence=sure)
+    assert judged(json.loads(path.read_text())) == (Judged("phantom", "case 1", 0.9, 0.7, 0.8),)
+    assert judged({}) == ()
