@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hnseg.image.grid import Grid
 from hnseg.models.bundle import Bundle, write_bundle
-from hnseg.models.metadata import BACKGROUND, BundleMetadata, FineStage, NetworkSettings
+from hnseg.models.metadata import Atlas, BundleMetadata, FineStage, NetworkSettings
 from hnseg.organs import ORGANS
 from hnseg_training.calibration import cross_fitted, fit, judged, reliability_diagram
 from hnseg_training.card import RELIABILITY, WORST, model_card, training_data
@@ -41,6 +42,7 @@ def export(
     measured = json.loads(scores.read_text()) if scores else {}
     rows = judged(measured)
     organs = tuple(organ.name for organ in config.classes)
+    usual = average_atlas()
     metadata = BundleMetadata(
         name=config.name,
         title=config.title or config.name,
@@ -50,11 +52,12 @@ def export(
         network=_network_settings(config),
         preprocess=config.preprocess,
         patch_kji=config.patch.predict_kji or config.patch.size_kji,
-        labels=(BACKGROUND, *organs),
+        labels=config.labels,
         trained_organs=organs,
         taught_by={**taught_by(config), **{organ: kinds for one, _ in fine for organ, kinds in taught_by(one).items()}},
         calibration=fit(rows) if rows else None,
-        organ_centres_mm=organ_centres(),
+        organ_centres_mm=dict(usual.centres_mm),
+        organ_sizes_mm=dict(usual.sizes_mm),
         stages=tuple(fine_stage(stage) for stage, _ in fine),
     )
     return write_bundle(
@@ -75,7 +78,7 @@ def fine_stage(config: TrainConfig) -> FineStage:
         network=_network_settings(config),
         preprocess=config.preprocess,
         patch_kji=config.patch.predict_kji or config.patch.size_kji,
-        labels=(BACKGROUND, *(organ.name for organ in config.classes)),
+        labels=config.labels,
     )
 
 
@@ -83,17 +86,22 @@ def _network_settings(config: TrainConfig) -> NetworkSettings:
     return NetworkSettings(config.network.name, {**config.network.arguments, **channels(config)})
 
 
-def organ_centres() -> dict[str, tuple[float, float, float]]:
-    """Where each organ lies in the average phantom, LPS mm about the midpoint of the ear canals."""
+def average_atlas() -> Atlas:
+    """Where the average phantom's organs lie, LPS mm about the midpoint of the ear canals, and how far they reach."""
     from hnseg.phantom import average_patient, labels_on
 
     labels = labels_on(average_patient(), Grid((86, 86, 140), (2.5, 2.5, 2.5), (-107.5, -137.5, -240.0)))
-    centres = {}
+    centres, sizes = {}, {}
     for organ in ORGANS:
-        voxels = np.argwhere(labels.array_kji == organ.label)[:, ::-1]
-        x, y, z = labels.grid.to_lps(voxels.mean(axis=0)).round(1).tolist()
-        centres[organ.name] = (x, y, z)
-    return centres
+        points = labels.grid.to_lps(np.argwhere(labels.array_kji == organ.label)[:, ::-1])
+        centres[organ.name] = _triple(points.mean(axis=0))
+        sizes[organ.name] = _triple(np.ptp(points, axis=0) + labels.grid.spacing_mm)
+    return Atlas(centres, sizes)
+
+
+def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    x, y, z = values.round(1).tolist()
+    return x, y, z
 
 
 def _documents(metadata: BundleMetadata, measured: Mapping[str, Any], scores: Path | None) -> dict[str, bytes]:

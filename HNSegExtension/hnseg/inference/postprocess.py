@@ -1,4 +1,4 @@
-"""Corrections after prediction: what lies outside the body, on the wrong side, or apart from its organ is removed.
+"""Corrections after prediction: what lies outside the body, far from its place, on the wrong side, or apart is removed.
 
 The rules are data (``PostprocessSettings`` in the model's metadata), and everything removed is reported.
 """
@@ -14,11 +14,13 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from hnseg.image.volume import Volume
+from hnseg.inference.strays import stray_parts
 from hnseg.inference.voxels import Indices, centroid_lps, connected_parts, organ_voxels, points_ijk
-from hnseg.models.metadata import PostprocessSettings
+from hnseg.models.metadata import Atlas, PostprocessSettings
 from hnseg.organs import BY_NAME, ORGANS, Organ, Side
 
-OUTSIDE, WRONG_SIDE, APART = "outside the body", "on the other side", "apart from the organ"
+OUTSIDE, FAR = "outside the body", "far from its place among the other organs"
+WRONG_SIDE, APART = "on the other side", "apart from the organ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,13 @@ class Removal:
 
 
 def postprocess(
-    labels: Volume, settings: PostprocessSettings, body: Volume | None = None
+    labels: Volume, settings: PostprocessSettings, body: Volume | None = None, atlas: Atlas | None = None
 ) -> tuple[Volume, tuple[Removal, ...]]:
     """New labels with the settings' corrections, and what was removed, in label order.
 
-    ``labels``: uint8 organ labels. ``body``: boolean volume on any grid; None leaves that rule out. Removed voxels
-    become background. Holes inside an organ become the organ where they were background.
+    ``labels``: uint8 organ labels. ``body``: boolean volume on any grid. ``atlas``: where the organs usually lie. None
+    leaves out the rule that needs it. Removed voxels become background. Holes inside an organ become the organ where
+    they were background.
     """
     grid = labels.grid
     before = organ_voxels(labels)
@@ -45,6 +48,10 @@ def postprocess(
     if settings.inside_body and body is not None:
         kept = _inside_body(kept, labels, body, settings.body_margin_mm)
         removals += _lost(before, kept, grid.voxel_ml, OUTSIDE)
+    if settings.near_place and atlas is not None:
+        placed = _near_its_place(kept, labels, atlas, settings)
+        removals += _lost(kept, placed, grid.voxel_ml, FAR)
+        kept = placed
     if settings.check_sides:
         sided = _on_own_side(kept, labels)
         removals += _lost(kept, sided, grid.voxel_ml, WRONG_SIDE)
@@ -93,6 +100,18 @@ def _holds(mask: Volume, points_lps: NDArray[np.float64]) -> NDArray[np.bool_]:
     held = np.zeros(len(nearest), bool)
     held[inside] = mask.array_kji[k, j, i]
     return held
+
+
+def _near_its_place(
+    organs: dict[int, Indices], labels: Volume, atlas: Atlas, settings: PostprocessSettings
+) -> dict[int, Indices]:
+    parts = {ORGANS[label - 1].name: connected_parts(voxels, labels.grid) for label, voxels in organs.items()}
+    strays = stray_parts({name: found for name, found in parts.items() if found}, labels.grid, atlas, settings)
+    gone = {BY_NAME[name].label: np.concatenate(found) for name, found in strays.items()}
+    return {
+        label: np.setdiff1d(voxels, gone[label], assume_unique=True) if label in gone else voxels
+        for label, voxels in organs.items()
+    }
 
 
 def _on_own_side(organs: dict[int, Indices], labels: Volume) -> dict[int, Indices]:

@@ -141,12 +141,14 @@ def segment(
         warnings += [*placed.warnings, *input_warnings(ct, body, settings.limits)]
     with stages.stage("prediction", 0.37, 0.80, "Finding the organs"), cpu_threads(options.threads):
         prediction = _predict(first, settings, given, ct.grid, stages.report, options=options)
+    early: tuple[Removal, ...] = ()
     if settings.stages:
+        prediction, early = _without_strays(prediction, settings)
         patient = Patient(ct, used_mr, placed.ct_to_mr, given)
         with stages.stage("second look", 0.80, 0.92, "Looking again"), cpu_threads(options.threads):
             prediction = _look_again(prediction, patient, settings, fine, options, stages.report)
     with stages.stage("postprocessing", 0.92, 1.0, "Checking the organs"):
-        labels, removals = postprocess(prediction.labels, settings.postprocess, body)
+        labels, removals = postprocess(prediction.labels, settings.postprocess, body, settings.atlas)
         labels = _only(labels, options.wanted)
         findings = review_organs(labels, settings, prediction.confidence, options.wanted)
     return SegmentResult(
@@ -159,7 +161,7 @@ def segment(
         registration=placed.registration,
         ct_to_mr=placed.ct_to_mr,
         mr_coverage=_coverage(given, used_mr),
-        removals=tuple(removal for removal in removals if _is_wanted(removal.organ, options.wanted)),
+        removals=tuple(removal for removal in (*early, *removals) if _is_wanted(removal.organ, options.wanted)),
         warnings=(*warnings, *prediction.warnings, *_coverage_warnings(given, used_mr, settings)),
         seconds=stages.seconds,
         uncertainty=prediction.uncertainty,
@@ -270,6 +272,13 @@ def _part_warnings(ct: Volume, shown: Volume) -> tuple[str, ...]:
         f"Of this long scan only the head and neck were looked at, from z = {low[2]:.0f} to {high[2]:.0f} mm; "
         "longer organs end there.",
     )
+
+
+def _without_strays(seen: Prediction, metadata: BundleMetadata) -> tuple[Prediction, tuple[Removal, ...]]:
+    """Without what lies far from its place, so that the second look goes to the right one."""
+    alone = replace(metadata.postprocess, inside_body=False, check_sides=False, largest_parts=False, fill_holes=False)
+    labels, removals = postprocess(seen.labels, alone, atlas=metadata.atlas)
+    return replace(seen, labels=labels), removals
 
 
 def _look_again(

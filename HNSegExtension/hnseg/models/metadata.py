@@ -53,9 +53,11 @@ class PostprocessSettings:
 
     ``parts``: connected parts kept per organ where it differs from the organ table. ``spare_part``: a part of at least
     this share of the organ's largest is never removed, since a gap in a long thin organ must not cost half of it; above
-    1 switches that off. ``body_margin_mm``: how far beyond the body's outline an organ may reach. ``volume_tolerance``:
-    share by which a volume may leave its published range before a warning. ``ranges_ml``: ranges that differ from the
-    organ table's.
+    1 switches that off. ``body_margin_mm``: how far beyond the body's outline an organ may reach. ``near_place``: parts
+    are removed that lie beyond an organ's usual place, as far as the bundle's atlas and the other organs tell it, by
+    more than ``place_slack_mm`` (how people differ) and ``place_bend`` (the sine of how far a joint between them may be
+    bent) times the distance to those others. ``volume_tolerance``: share by which a volume may leave its published
+    range before a warning. ``ranges_ml``: ranges that differ from the organ table's.
     """
 
     largest_parts: bool = True
@@ -65,6 +67,9 @@ class PostprocessSettings:
     inside_body: bool = True
     body_margin_mm: float = 3.0
     check_sides: bool = True
+    near_place: bool = True
+    place_slack_mm: float = 20.0
+    place_bend: float = 0.5
     volume_tolerance: float = 0.25
     ranges_ml: dict[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -75,8 +80,18 @@ class PostprocessSettings:
             raise ConfigError(f"An organ keeps at least one part, got {self.parts}; correct the post-processing.")
         if any(high < low for low, high in self.ranges_ml.values()):
             raise ConfigError(f"ranges_ml needs (low, high) pairs, got {self.ranges_ml}; correct the post-processing.")
-        if min(self.spare_part, self.body_margin_mm, self.volume_tolerance) < 0:
+        if min(self.spare_part, self.body_margin_mm, self.place_bend, self.volume_tolerance) < 0:
             raise ConfigError("Post-processing shares and margins are at least 0; correct the settings.")
+        if self.place_slack_mm <= 0:
+            raise ConfigError(f"place_slack_mm is more than 0, got {self.place_slack_mm}; correct the post-processing.")
+
+
+@dataclass(frozen=True, slots=True)
+class Atlas:
+    """Where organs usually lie, in one common frame, LPS mm, and how far they reach along its axes in all."""
+
+    centres_mm: Mapping[str, tuple[float, float, float]]
+    sizes_mm: Mapping[str, tuple[float, float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +158,10 @@ class BundleMetadata:
     showed each of them to the network that decides on it; empty where nobody noted it.
     ``calibration``: what the network's confidence promises, where that was measured.
     ``organ_centres_mm``: mean LPS centroids in the training cohort's own frame; they tell whether an organ that was not
-    found should have been in the scan. ``stages``: second looks, in order. ``nnunet``: for a network that nnU-Net
-    trained; it takes the place of ``preprocess``, and logits are blended instead of probabilities. ``files``: SHA-256
-    (hex) of each file by its path in the bundle, except of the metadata file itself.
+    found should have been in the scan. ``organ_sizes_mm``: how far each organ reaches along that frame's axes, in all;
+    with them, what lies far from an organ's place is told from it. ``stages``: second looks, in order. ``nnunet``: for
+    a network that nnU-Net trained; it takes the place of ``preprocess``, and logits are blended instead of
+    probabilities. ``files``: SHA-256 (hex) of each file by its path in the bundle, except of the metadata file itself.
     """
 
     name: str
@@ -164,6 +180,7 @@ class BundleMetadata:
     limits: InputLimits = field(default_factory=InputLimits)
     calibration: Calibration | None = None
     organ_centres_mm: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    organ_sizes_mm: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     stages: tuple[FineStage, ...] = ()
     nnunet: NnunetSettings | None = None
     files: dict[str, str] = field(default_factory=dict)
@@ -186,6 +203,11 @@ class BundleMetadata:
     def label_values(self) -> tuple[int, ...]:
         """The organ table's label of each class, in channel order; 0 first."""
         return _label_values(self.labels)
+
+    @property
+    def atlas(self) -> Atlas:
+        """Where and how large the organs usually are."""
+        return Atlas(self.organ_centres_mm, self.organ_sizes_mm)
 
     @property
     def channels(self) -> tuple[str, ...]:

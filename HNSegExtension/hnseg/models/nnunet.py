@@ -151,7 +151,9 @@ def _metadata(
         overlap=0.5,
         labels=labels,
         # nnU-Net's own prediction has none of these corrections.
-        postprocess=PostprocessSettings(largest_parts=False, fill_holes=False, inside_body=False, check_sides=False),
+        postprocess=PostprocessSettings(
+            largest_parts=False, fill_holes=False, inside_body=False, check_sides=False, near_place=False
+        ),
     )
 
 
