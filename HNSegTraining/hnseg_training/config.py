@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from hnseg.errors import ConfigError
+from hnseg.models.metadata import BACKGROUND
 from hnseg.organs import ORGANS, Organ, find_organs
 from hnseg.plain import from_plain, nearest
 from hnseg.preprocessing import PreprocessSettings
@@ -22,9 +23,10 @@ class CohortConfig:
     ``source``: "phantom" (one seed a case, from ``seed`` on; ``variation`` scales the anatomical variation), "curated"
     (what `hnseg curate` wrote), "hanseg" (a folder in HaN-Seg's layout) or "openkbp". ``fold`` (n, k) sets every k-th
     case from the n-th on apart; ``part`` says whether those or the others are meant. ``patients``:
-    false for phantoms that were written to disk, whose organs no patient then taught. ``phantom_size``: "organs" cuts
-    the CT to the surroundings (``margin_mm``) of the organs ``around`` (empty means all) and draws pixels and slices
-    from ``pixel_mm`` and ``slice_mm``; the others are whole scans.
+    false for phantoms that were written to disk, whose organs no patient then taught. ``registered``: where the second
+    image lies is known, as in PET/CT: its transform is the case's own, or without one the two share one frame.
+    ``phantom_size``: "organs" cuts the CT to the surroundings (``margin_mm``) of the organs ``around`` (empty means
+    all) and draws pixels and slices from ``pixel_mm`` and ``slice_mm``; the others are whole scans.
     """
 
     source: Literal["phantom", "curated", "hanseg", "openkbp"] = "phantom"
@@ -36,6 +38,7 @@ class CohortConfig:
     fold: tuple[int, int] = (0, 0)
     part: Literal["training", "held-out"] = "training"
     patients: bool = True
+    registered: bool = False
     phantom_size: Literal["organs", "small", "medium", "full"] = "organs"
     around: tuple[str, ...] = ()
     margin_mm: float = 45.0
@@ -206,6 +209,11 @@ class TrainConfig:
     def classes(self) -> tuple[Organ, ...]:
         """The organs that the network tells apart, in the order of its channels after the background."""
         return find_organs(self.organs) if self.organs else ORGANS
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the network's channels."""
+        return (BACKGROUND, *(organ.name for organ in self.classes))
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hnseg.errors import ConfigError
 from hnseg.models.bundle import METADATA, open_bundle
+from hnseg_training.config import load_config
 
 CHECKPOINT = "last.ckpt"
 BEST = "best.ckpt"
@@ -31,6 +32,13 @@ def starting_weights(source: Path) -> dict[str, Tensor]:
     if (source / METADATA).exists():
         return dict(open_bundle(source).load_network().state_dict())
     raise ConfigError(f"start_from names {source}, which is neither a run nor a bundle; give one of these.")
+
+
+def starting_classes(source: Path) -> tuple[str, ...]:
+    """What the network of a run or a bundle tells apart, in the order of its channels."""
+    if (source / CONFIG).exists():
+        return load_config(source / CONFIG).labels
+    return open_bundle(source).metadata.labels
 
 
 def best_checkpoint(run: Path) -> Path:

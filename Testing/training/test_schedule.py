@@ -70,6 +70,18 @@ def test_a_start_from_other_organs_renews_the_last_layer_alone_and_only_if_asked
     assert torch.equal(target[1].weight, source[1].weight)
 
 
+def test_a_head_takes_over_the_classes_that_both_networks_know():
+    source, target = (nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2 * classes)) for classes in (4, 3))
+    before, taught = target[1].weight.detach().clone().view(2, 3, 5), source[1].weight.view(2, 4, 5)
+    known = {"source_classes": ["background", "Brainstem", "Eye_AL", "Eye_AR"]}
+    fresh = start(target, source.state_dict(), partly=True, classes=["background", "Eye_AR", "Pituitary"], **known)
+    now = target[1].weight.view(2, 3, 5)
+    assert fresh == ()
+    assert torch.equal(now[:, 0], taught[:, 0])
+    assert torch.equal(now[:, 1], taught[:, 3])
+    assert torch.equal(now[:, 2], before[:, 2])
+
+
 def test_a_start_from_an_unlike_network_is_refused():
     with pytest.raises(ConfigError, match="Only 0 of 2 weights fit"):
         start(nn.Linear(2, 3), nn.Linear(5, 5).state_dict(), partly=True)
