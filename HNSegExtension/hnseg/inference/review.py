@@ -26,6 +26,7 @@ _LOW_CONFIDENCE = 0.5
 """Of the mean winning probability, for models whose confidence nobody has calibrated."""
 _EDGE_MM = 2.0
 _FEWEST_TO_JUDGE = 6
+_CUT_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ def result_warnings(findings: Collection[OrganFinding]) -> tuple[str, ...]:
 
 
 def input_warnings(ct: Volume, body: Volume, limits: InputLimits) -> tuple[str, ...]:
-    """Where the CT leaves what the model was trained on. ``body``: boolean volume on any grid."""
+    """Where the CT leaves what the model was trained on. ``body``: boolean, on any grid that ends where the CT does."""
     spacing = canonical(Volume(np.broadcast_to(np.uint8(0), ct.grid.shape_kji), ct.grid)).grid.spacing_mm
     warnings = []
     if any(mm > most for mm, most in zip(spacing, limits.coarsest_spacing_mm, strict=True)):
@@ -169,7 +170,20 @@ def input_warnings(ct: Volume, body: Volume, limits: InputLimits) -> tuple[str, 
             f"The body's median of {median:.0f} HU is outside the {low:g} to {high:g} HU that the model knows: "
             "check that this is a head-and-neck CT."
         )
+    if cut := _cut_sides(body):
+        warnings.append(
+            f"The body reaches the image's {' and '.join(cut)} side in most slices: what lies beyond cannot be found, "
+            "and organs there may be cut off."
+        )
     return tuple(warnings)
+
+
+def _cut_sides(body: Volume) -> tuple[str, ...]:
+    """The sides of the image that the body touches in more than half of its slices."""
+    inside = canonical(body).array_kji
+    shown = inside[inside.any(axis=(1, 2))]
+    faces = {"right": shown[:, :, 0], "left": shown[:, :, -1], "front": shown[:, 0], "back": shown[:, -1]}
+    return tuple(name for name, face in faces.items() if face.any(axis=1).mean() > _CUT_SHARE)
 
 
 def _body_median_hu(ct: Volume, body: Volume) -> float:

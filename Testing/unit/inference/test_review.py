@@ -162,6 +162,17 @@ def test_coarse_voxels_are_told_along_the_patients_own_axes() -> None:
     assert "1 × 1 × 7 mm are coarser than the model knows (2.5 × 2.5 × 4.5 mm)" in warning
 
 
+@pytest.mark.parametrize(
+    ("direction", "side"), [((1, 0, 0, 0, 1, 0, 0, 0, 1), "right"), ((-1, 0, 0, 0, 1, 0, 0, 0, -1), "left")]
+)
+def test_a_head_that_the_image_cuts_is_told_with_the_patients_own_side(direction: tuple[int, ...], side: str) -> None:
+    whole, body = ct_of(40)  # the body fills columns 3 … 8 of 12
+    grid = Grid(whole.grid.size_ijk, whole.grid.spacing_mm, (0, 0, 0), direction)
+    half, seen = (Volume(image.array_kji, grid).cropped((5, 0, 0), (7, 10, 8)) for image in (whole, body))
+    (warning,) = input_warnings(half, seen, InputLimits())
+    assert warning.startswith(f"The body reaches the image's {side} side in most slices")
+
+
 def test_strange_hounsfield_units_in_the_body_are_told() -> None:
     (warning,) = input_warnings(*ct_of(900), InputLimits())
     assert "median of 900 HU" in warning
