@@ -152,10 +152,12 @@ def _hanseg(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
         raise InputError(f"The folder {folder} holds no case_XX folders; give the folder that holds them (set_1).")
     table = folder / "OAR_data.csv"
     marks = read_availability(table) if table.exists() else Availability()
-    return {name: partial(_hanseg_case, folder / name, marks.of(name)) for name in names[: cohort.cases]}
+    return {
+        name: partial(_hanseg_case, folder / name, marks.of(name), cohort.registered) for name in names[: cohort.cases]
+    }
 
 
-def _hanseg_case(folder: Path, marks: Marks) -> RawCase:
+def _hanseg_case(folder: Path, marks: Marks, registered: bool) -> RawCase:
     """One case of HaN-Seg: masks merged by priority (small wins); absent and not wholly good ones are not annotated."""
     from hnseg.registration import register_rigid
 
@@ -171,8 +173,8 @@ def _hanseg_case(folder: Path, marks: Marks) -> RawCase:
     mr = read_volume(mr_file) if mr_file.exists() else None
     if mr is None:
         return case
-    if truth.exists():
-        transform = read_transform(truth)
+    if truth.exists() or registered:
+        transform = read_transform(truth) if truth.exists() else None
     else:
         registration = register_rigid(ct, mr)
         mr = mr if registration.verdict != "failed" else None

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 
 from hnseg.errors import HNSegError
 from hnseg.evaluation.cohort import Cohort
@@ -38,8 +39,9 @@ def validate(
 ) -> dict[str, Cohort]:
     """Segment every case with MR (where it has one) and without; write all scores as JSON and return them by title.
 
-    The MR is registered by the engine, not placed by the truth. Scored are the organs that were drawn and that the
-    model knows, unions as one; ``cases`` limits each cohort. A case that the engine refuses is named under ``failed``.
+    The MR is registered by the engine, not placed by the truth, unless the cohort calls it registered. Scored are the
+    organs that were drawn and that the model knows, unions as one; ``cases`` limits each cohort. A case that the engine
+    refuses is named under ``failed``.
     The file, in which the model's confidence stands beside the scores, is rewritten after each case; pictures of the
     worst organs lie beside it, of phantoms alone.
     """
@@ -53,7 +55,7 @@ def validate(
         case = load()
         for title, mr in _modes(cohort, case):
             try:
-                result = segment(case.ct, mr, bundle=bundle, options=SegmentOptions())
+                result = segment(case.ct, mr, bundle=bundle, options=SegmentOptions(), ct_to_mr=_place(cohort, case))
             except HNSegError as error:
                 failed.append(f"{case.name}, {title}: {error}")
                 continue
@@ -82,6 +84,11 @@ def _modes(cohort: CohortConfig, case: RawCase) -> list[tuple[str, Volume | None
     if case.mr is None:
         return [(f"{cohort.source}, CT", None)]
     return [(f"{cohort.source}, CT + MR", case.mr), (f"{cohort.source}, CT", None)]
+
+
+def _place(cohort: CohortConfig, case: RawCase) -> sitk.Transform | None:
+    """Where the second image lies, if that need not be found out; ``sitk.Transform()`` is the identity."""
+    return (case.ct_to_mr or sitk.Transform()) if cohort.registered else None
 
 
 def _scores(predicted: Segmentation, drawn: Segmentation, names: Mapping[str, str]) -> Scores:
