@@ -15,8 +15,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from hnseg.models.calibration import Calibration
+from hnseg.models.calibration import Calibration, shortfall
+from hnseg.organs import BY_NAME
 from hnseg.reporting.cohort_plots import svg
+from hnseg_training.scores_file import UNION
 
 BAD_DSC = 0.5
 """An organ with less is one that a flag should find."""
@@ -30,12 +32,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """An organ that was found in a case of that kind ("phantom", "openkbp", …), with confidence and DSC."""
+    """An organ that was found in a case of that kind ("phantom", "openkbp", …): what was known of it, and its DSC."""
 
     kind: str
     case: str
     mean: float
     boundary: float
+    shortfall: float
     dsc: float
 
 
@@ -52,7 +55,7 @@ class Flagging:
 def judged(measured: Mapping[str, Any]) -> tuple[Judged, ...]:
     """The organs of a scores file that the model found and somebody had drawn. Empty if it holds no confidence."""
     return tuple(
-        Judged(title.partition(",")[0], case, sure["mean"], sure["boundary"], row["dsc"])
+        Judged(title.partition(",")[0], case, sure["mean"], sure["boundary"], _shortfall(row), row["dsc"])
         for title, cases in measured.get("confidence", {}).items()
         for case, organs in cases.items()
         for row in measured["cases"][title][case]["organs"]
@@ -61,21 +64,22 @@ def judged(measured: Mapping[str, Any]) -> tuple[Judged, ...]:
 
 
 def fit(rows: Sequence[Judged]) -> Calibration:
-    """The curve through ``rows``, never falling with confidence, and the threshold that suits it."""
+    """The curve through ``rows``, never falling with confidence or volume, and the threshold that suits it."""
     features, dsc, weights = _features(rows), np.array([row.dsc for row in rows]), _weights(rows)
 
     def loss(coefficients: Array) -> tuple[float, Array]:
         z = features @ coefficients
         surprise = np.logaddexp(0.0, z) - dsc * z
         slope = features.T @ (weights * (1.0 / (1.0 + np.exp(-z)) - dsc))
-        ridge = _RIDGE * np.array([0.0, 1.0, 1.0]) * coefficients
+        ridge = _RIDGE * np.array([0.0, 1.0, 1.0, 1.0]) * coefficients
         return float(weights @ surprise + ridge @ coefficients / 2), slope + ridge
 
-    found = minimize(loss, np.zeros(3), jac=True, method="L-BFGS-B", bounds=[(None, None), (0, None), (0, None)])
-    offset, mean, boundary = found.x.tolist()
+    bounds = [(None, None), (0, None), (0, None), (None, 0)]
+    found = minimize(loss, np.zeros(4), jac=True, method="L-BFGS-B", bounds=bounds)
+    offset, mean, boundary, small = found.x.tolist()
     expected = 1.0 / (1.0 + np.exp(-(features @ found.x)))
     cases = {kind: len({row.case for row in rows if row.kind == kind}) for kind in sorted({row.kind for row in rows})}
-    return Calibration(offset, mean, boundary, _threshold(expected, dsc, weights), cases)
+    return Calibration(offset, mean, boundary, small, _threshold(expected, dsc, weights), cases)
 
 
 def cross_fitted(rows: Sequence[Judged]) -> Array:
@@ -87,7 +91,7 @@ def cross_fitted(rows: Sequence[Judged]) -> Array:
     for fold in set(folds.tolist()):
         other = fit([row for row, own in zip(rows, folds, strict=True) if own != fold])
         for n in np.flatnonzero(folds == fold).tolist():
-            found[n] = other.expected_dsc(rows[n].mean, rows[n].boundary), other.check_below
+            found[n] = other.expected_dsc(rows[n].mean, rows[n].boundary, rows[n].shortfall), other.check_below
     return found
 
 
@@ -117,8 +121,13 @@ def reliability_diagram(rows: Sequence[Judged], tested: Array) -> bytes:
 
 
 def _features(rows: Sequence[Judged]) -> Array:
-    """(n, 3): 1, confidence over the organ and over its boundary."""
-    return np.array([(1.0, row.mean, row.boundary) for row in rows])
+    """(n, 4): 1, confidence over the organ and over its boundary, and how much smaller than typical it is."""
+    return np.array([(1.0, row.mean, row.boundary, row.shortfall) for row in rows])
+
+
+def _shortfall(row: Mapping[str, Any]) -> float:
+    """Of a structure that is an organ, or several drawn as one."""
+    return shortfall(row["prediction_ml"], sum(BY_NAME[name].typical_ml for name in row["organ"].split(UNION)))
 
 
 def _weights(rows: Sequence[Judged]) -> Array:

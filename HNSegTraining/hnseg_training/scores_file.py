@@ -16,6 +16,9 @@ from hnseg.image.files import atomic_write
 from hnseg.inference.confidence import Confidence
 from hnseg.plain import to_plain
 
+UNION = " + "
+"""Between the organs that were drawn as one structure."""
+
 _CARD = {"DSC": "dsc", "HD95 mm": "hd95_mm"}
 
 

@@ -22,11 +22,8 @@ from hnseg.models.bundle import Bundle
 from hnseg.organs import ORGANS
 from hnseg_training.config import CohortConfig
 from hnseg_training.gallery import Gallery
-from hnseg_training.scores_file import worst_folder, write_scores
+from hnseg_training.scores_file import UNION, worst_folder, write_scores
 from hnseg_training.sources import RawCase, case_loaders
-
-UNION = " + "
-"""Between the organs that were drawn as one structure."""
 
 
 def validate(

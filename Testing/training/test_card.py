@@ -82,7 +82,9 @@ def test_scores_calibrate_the_bundle_and_fill_its_card(trained, tmp_path):
     # An untrained network finds what it finds; a picture and some more certain organs make the card whole.
     title = next(iter(found))
     for n in range(6):
-        measured["cases"][title][f"more {n}"] = {"organs": [{"organ": "Lips", "dsc": 0.3 + 0.1 * n}]}
+        measured["cases"][title][f"more {n}"] = {
+            "organs": [{"organ": "Lips", "dsc": 0.3 + 0.1 * n, "prediction_ml": 12.0}]
+        }
         measured["confidence"].setdefault(title, {})[f"more {n}"] = {"Lips": {"mean": 0.4 + 0.1 * n, "boundary": 0.5}}
     measured["worst"] = {"Lips.png": "Lips of somebody: DSC 0.30"}
     scores.write_text(json.dumps(measured))

@@ -16,7 +16,7 @@ from hnseg.inference.confidence import Confidence
 from hnseg.inference.places import usual_places
 from hnseg.inference.postprocess import leftward
 from hnseg.inference.voxels import Indices, centroid_lps, connected_parts, organ_voxels, points_ijk
-from hnseg.models.calibration import Calibration
+from hnseg.models.calibration import Calibration, shortfall
 from hnseg.models.metadata import BundleMetadata, InputLimits, PostprocessSettings, Teaching
 from hnseg.organs import BY_NAME, ORGANS, Organ
 
@@ -34,7 +34,7 @@ class OrganFinding:
     """One organ of the result. ``status`` check: the notes name a doubt; absent: nothing was found.
 
     ``taught_by``: what showed the organ to the model, empty where the model does not say. ``expected_dsc``: with an
-    expert, told from the confidence; None where that was not measured, or on phantoms alone.
+    expert, told from confidence and volume; None where that was not measured, or on phantoms alone.
     """
 
     organ: str
@@ -80,24 +80,30 @@ def _finding(
 ) -> OrganFinding:
     ml, sure = len(voxels) * grid.voxel_ml, confidence.get(organ.label)
     cut = reaches_end(voxels, grid)
+    expected = _expected_dsc(organ, ml, sure, metadata.calibration)
     notes = [
         *([f"It reaches the scan's {' and '.join(cut)} end and may be cut off."] if cut else []),
         *_volume_notes(organ, ml, metadata.postprocess, cut=bool(cut)),
         *_side_notes(organ, centres),
         *_part_notes(organ, voxels, grid, metadata.postprocess),
-        *(["The model is unsure of it."] if sure and _is_unsure(sure, metadata.calibration) else []),
+        *(["The model is unsure of it."] if sure and _is_unsure(sure, expected, metadata.calibration) else []),
     ]
     known = metadata.taught_by.get(organ.name) != ("phantom",)
-    expected = metadata.calibration.expected_dsc(sure.mean, sure.boundary) if metadata.calibration and sure else None
     return OrganFinding(
         organ.name, ml, sure, "check" if notes else "ok", tuple(notes), expected_dsc=expected if known else None
     )
 
 
-def _is_unsure(sure: Confidence, calibration: Calibration | None) -> bool:
-    if calibration is None:
+def _expected_dsc(organ: Organ, ml: float, sure: Confidence | None, calibration: Calibration | None) -> float | None:
+    if sure is None or calibration is None:
+        return None
+    return calibration.expected_dsc(sure.mean, sure.boundary, shortfall(ml, organ.typical_ml))
+
+
+def _is_unsure(sure: Confidence, expected_dsc: float | None, calibration: Calibration | None) -> bool:
+    if expected_dsc is None or calibration is None:
         return sure.mean < _LOW_CONFIDENCE
-    return calibration.expected_dsc(sure.mean, sure.boundary) < calibration.check_below
+    return expected_dsc < calibration.check_below
 
 
 def reaches_end(voxels: Indices, grid: Grid) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from hnseg.inference.confidence import Confidence
 from hnseg.inference.devices import Precision, cpu_threads, pick_device
 from hnseg.inference.locate import head_and_neck
 from hnseg.inference.mirror import Mirrored
+from hnseg.inference.orientation import orientation_warnings
 from hnseg.inference.postprocess import Removal, postprocess
 from hnseg.inference.predictor import Prediction, predict_labels
 from hnseg.inference.review import OrganFinding, input_warnings, review_organs
@@ -148,6 +149,7 @@ def segment(
         with stages.stage("second look", 0.80, 0.92, "Looking again"), cpu_threads(options.threads):
             prediction = _look_again(prediction, patient, settings, fine, options, stages.report)
     with stages.stage("postprocessing", 0.92, 1.0, "Checking the organs"):
+        warnings += orientation_warnings(prediction.labels, settings.organ_centres_mm)
         labels, removals = postprocess(prediction.labels, settings.postprocess, body, settings.atlas)
         labels = _only(labels, options.wanted)
         findings = review_organs(labels, settings, prediction.confidence, options.wanted)

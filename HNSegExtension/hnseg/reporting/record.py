@@ -42,8 +42,8 @@ class OrganRecord:
     """One organ of the result. ``confidence``: mean winning probability, over the organ and over its boundary.
 
     ``taught_by``: what showed the organ to the model: "phantom", "patient", "patient union" (drawn as one with its
-    neighbours); empty where the model does not say. ``expected_dsc``: with an expert, told from the confidence; None
-    where that was not measured, or on phantoms alone.
+    neighbours); empty where the model does not say. ``expected_dsc``: with an expert, told from confidence and volume;
+    None where that was not measured, or on phantoms alone.
     """
 
     label: int

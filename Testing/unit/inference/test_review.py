@@ -107,18 +107,22 @@ def test_an_organ_that_the_model_was_not_trained_on_is_said_to_be_so() -> None:
 
 
 def test_a_calibrated_model_tells_the_dsc_to_expect_and_flags_what_promises_little() -> None:
-    calibration = Calibration(offset=-3.0, mean=4.0, boundary=1.0, check_below=0.55)
+    calibration = Calibration(offset=-3.0, mean=4.0, boundary=1.0, shortfall=-2.0, check_below=0.55)
     metadata = replace(METADATA, calibration=calibration)
     labels = labelled((STEM, box(10, 3, 8, (6, 6, 5))))
     (fine,) = review(labels, "Brainstem", metadata=metadata, Brainstem=0.8)
-    assert (fine.status, fine.expected_dsc) == ("ok", pytest.approx(1 / (1 + np.exp(-1.0))))
+    small = np.log(BY_NAME["Brainstem"].typical_ml / 21.6)
+    assert small > 0
+    assert (fine.status, fine.expected_dsc) == ("ok", pytest.approx(1 / (1 + np.exp(2 * small - 1.0))))
     (doubtful,) = review(labels, "Brainstem", metadata=metadata, Brainstem=0.62)
-    assert doubtful.expected_dsc == pytest.approx(1 / (1 + np.exp(-0.1)))
+    assert doubtful.expected_dsc == pytest.approx(1 / (1 + np.exp(2 * small - 0.1)))
     assert doubtful.notes == ("The model is unsure of it.",)
 
 
 def test_no_dsc_is_promised_for_an_organ_that_no_patient_showed() -> None:
-    metadata = replace(METADATA, calibration=Calibration(-3.0, 4.0, 1.0, 0.55), taught_by={"Brainstem": ("phantom",)})
+    metadata = replace(
+        METADATA, calibration=Calibration(-3.0, 4.0, 1.0, -2.0, 0.55), taught_by={"Brainstem": ("phantom",)}
+    )
     (finding,) = review(labelled((STEM, box(10, 3, 8, (6, 6, 5)))), "Brainstem", metadata=metadata, Brainstem=0.62)
     assert finding.expected_dsc is None
     assert finding.notes == ("The model is unsure of it.",)
