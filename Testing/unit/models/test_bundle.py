@@ -37,7 +37,7 @@ METADATA = BundleMetadata(
     taught_by={"Brainstem": ("phantom", "patient union")},
     postprocess=PostprocessSettings(parts={"Brainstem": 2}, ranges_ml={"Brainstem": (10.0, 40.0)}),
     limits=InputLimits(body_median_hu=(-50.0, 90.0)),
-    calibration=Calibration(-3.0, 4.0, 1.0, 0.55, {"openkbp": 31}),
+    calibration=Calibration(-3.0, 4.0, 1.0, -2.0, 0.55, {"openkbp": 31}),
     organ_centres_mm={"Brainstem": (0.0, 12.5, 30.0)},
 )
 
