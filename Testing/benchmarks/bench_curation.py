@@ -27,12 +27,13 @@ from typing import Any
 
 import numpy as np
 
+ENGINE = Path(__file__).parents[2] / "HNSegExtension"
 THREADS = ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 
 
 def cohort(folder: Path, size: str, cases: int) -> Path:
     """Drawn once, then kept."""
-    from hnseg.phantom import write_cohort
+    from hnseg.phantom.cohort import write_cohort
 
     write_cohort(folder, cases=cases, seed=5, size=size)  # type: ignore[arg-type]
     return folder
@@ -65,9 +66,10 @@ def _stage(text: str) -> str:
 
 
 def seed(folder: Path, out: Path) -> dict[str, Any]:
-    """The same case by loading and copying mask after mask, with elastix's defaults."""
+    """The same case by loading and copying mask after mask, with elastix's defaults. All by ``itk``: with SimpleITK in
+    one process, itk-elastix crashes.
+    """
     import itk
-    import SimpleITK as sitk
 
     from hnseg.organs import ORGANS
 
@@ -76,26 +78,27 @@ def seed(folder: Path, out: Path) -> dict[str, Any]:
     ct_path, mr_path = case / f"{case.name}_IMG_CT.nrrd", case / f"{case.name}_IMG_MR_T1.nrrd"
     begun = time.perf_counter()
     parameters = itk.ParameterObject.New()
-    parameters.AddParameterMap(parameters.GetDefaultParameterMap("rigid"))
+    rigid = parameters.GetDefaultParameterMap("rigid")
+    rigid["AutomaticTransformInitialization"] = ["true"]  # centre on centre, as the seed project did
+    parameters.AddParameterMap(rigid)
     moved, _ = itk.elastix_registration_method(
-        itk.imread(str(ct_path), itk.F),
+        fixed := itk.imread(str(ct_path), itk.F),
         itk.imread(str(mr_path), itk.F),
         parameter_object=parameters,
         log_to_console=False,
     )
     registered = time.perf_counter()
-    ct = sitk.GetArrayFromImage(sitk.ReadImage(str(ct_path))).astype(np.float32)
-    mr = itk.array_from_image(moved).astype(np.float32).copy()
+    ct, mr = itk.array_from_image(fixed), itk.array_from_image(moved)
     mr = (mr - mr.min()) / (mr.max() - mr.min()) * (ct.max() - ct.min()) + ct.min()
     merged = np.zeros(ct.shape, np.float32)
     for organ in ORGANS:
         path = case / f"{case.name}_OAR_{organ.name}.seg.nrrd"
         if path.exists():
-            mask = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).copy()
+            mask = itk.array_from_image(itk.imread(str(path)))
             merged = merged + mask * np.float32(organ.label)
     stacked = time.perf_counter()
     for name, array in (("ct", ct), ("mr", mr), ("labels", merged)):
-        sitk.WriteImage(sitk.GetImageFromArray(array), str(out / f"{name}.nrrd"), useCompression=True)
+        itk.imwrite(itk.image_from_array(array), str(out / f"{name}.nrrd"), compression=True)
     stages = {"Registering": registered - begun, "Stacking": stacked - registered}
     return {"stages_s": {**stages, "Writing": time.perf_counter() - stacked}}
 
@@ -110,17 +113,18 @@ def child(way: str, folder: Path, out: Path) -> None:
     print(json.dumps({**result, "cpu_s": used.ru_utime + used.ru_stime, "peak_gb": used.ru_maxrss / 2**20}))
 
 
-def timed(way: str, folder: Path, out: Path, cores: int) -> dict[str, Any]:
+def timed(way: str, folder: Path, out: Path, cores: int, python: str) -> dict[str, Any]:
     """Wall time of a way, start of its process included."""
     shutil.rmtree(out, ignore_errors=True)
-    environment = {**os.environ, **dict.fromkeys(THREADS, str(cores))}
+    environment = {**os.environ, **dict.fromkeys(THREADS, str(cores)), "PYTHONPATH": str(ENGINE)}
     begun = time.perf_counter()
-    command = [sys.executable, __file__, "--out", str(out), "--child", way, str(folder)]
+    command = [python, __file__, "--out", str(out), "--child", way, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     seconds = time.perf_counter() - begun
     shutil.rmtree(out, ignore_errors=True)
     if done.returncode:
-        return {"way": way, "not run": done.stderr.strip().splitlines()[-1][:200]}
+        said = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
+        return {"way": way, "not run": said[-1][:200]}
     return {"way": way, "seconds": seconds, **json.loads(done.stdout.strip().splitlines()[-1])}
 
 
@@ -143,6 +147,7 @@ def main() -> None:
     parser.add_argument("--size", choices=("small", "medium", "full"), default="full", help="of the single case")
     parser.add_argument("--cases", type=int, default=8, help="small phantoms for the workers; 0 leaves that part out")
     parser.add_argument("--cores", type=int, default=2, help="threads of the single case")
+    parser.add_argument("--elastix-python", default=sys.executable, help="a Python with itk-elastix and numpy")
     parser.add_argument("--cache", type=Path, help="where phantoms are kept (default: beside --out)")
     parser.add_argument("--child", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -159,7 +164,8 @@ def main() -> None:
 
     folder = cohort(cache / args.size, args.size, 1)
     for way in WAYS:
-        figures["case"].append(timed(way, folder, work, args.cores))
+        python = args.elastix_python if way == "seed" else sys.executable
+        figures["case"].append(timed(way, folder, work, args.cores, python))
         keep()
     if args.cases:
         folder = cohort(cache / "cohort", "small", args.cases)
