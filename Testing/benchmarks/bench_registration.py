@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hnseg.image.files import read_volume, write_volume
+from hnseg.image.files import read_volume, write_transform, write_volume
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.organs import ORGANS
@@ -104,6 +104,7 @@ def _render(seed: int, deformed: bool, folder: Path) -> None:
     write_volume(made.ct, folder / "ct.nrrd")
     write_volume(made.mr, folder / "mr.nrrd")
     write_volume(made.labels, folder / "labels.nrrd")
+    write_transform(made.ct_to_mr, folder / "truth.h5")
     centres = {}
     for organ in ORGANS:
         kji = np.argwhere(made.labels.array_kji == organ.label)

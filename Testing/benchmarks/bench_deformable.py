@@ -1,0 +1,140 @@
+# ruff: noqa: E501
+"""Deformable registration on phantoms with jaw and neck motion, beside elastix with a published CT-MR parameter set.
+
+    python Testing/benchmarks/bench_deformable.py --out build/bench/deformable.json --patients 20
+    python Testing/benchmarks/bench_deformable.py --out … --patients 20 --elastix-python PYTHON --elastix 2
+
+Errors are distances between where a transform puts a point and where it truly lies, mm: of the organs' centres, of those
+"seen" whose centre lies in the MR's field of view, and of the mandible's voxels. Both start from our rigid pose and use
+one thread, one after the other. elastix (``peer_elastix.py``) runs on the first patients with ``--iterations`` per level
+(published: 5000), in the Python that is named. Rows are kept in a ``.jsonl`` beside ``--out``, so that a stopped run goes
+on where it was; remove that file when the method has changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from bench_registration import Case, case
+from numpy.typing import NDArray
+
+from hnseg.image.files import read_transform, read_volume, write_volume
+from hnseg.image.grid import Grid
+from hnseg.image.volume import Volume
+from hnseg.organs import find_organ
+from hnseg.registration import Registration, register_deformable, register_rigid
+from hnseg.registration.poses import from_transform, inverse, moved
+
+PEER = Path(__file__).with_name("peer_elastix.py")
+MANDIBLE_VOXELS = 300
+Row = dict[str, Any]
+Points = NDArray[np.float64]
+
+
+class Truth:
+    """Points of the CT and where they truly lie in the MR: the organs' centres, then voxels of the mandible."""
+
+    def __init__(self, c: Case, cache: Path) -> None:
+        folder = cache / f"deformed_{c.seed}"
+        labels = read_volume(folder / "labels.nrrd")
+        kji = np.argwhere(labels.array_kji == find_organ("Bone_Mandible").label)
+        mandible = labels.grid.to_lps(np.random.default_rng(0).permutation(kji)[:MANDIBLE_VOXELS, ::-1])
+        self.names, self.mr = c.names, c.mr.grid
+        self.points = np.concatenate([c.in_ct, mandible])
+        self.true = np.concatenate([c.in_mr, at(read_transform(folder / "truth.h5"), mandible)])
+
+    def row(self, engine: str, found: Points, rigid: Points, seconds: float) -> Row:
+        """What the page shows of one engine on one patient."""
+        error, before = (np.linalg.norm(places - self.true, axis=1) for places in (found, rigid))
+        organs, ijk = len(self.names), self.mr.to_ijk(self.true)
+        seen = np.all((ijk >= 0) & (ijk <= np.asarray(self.mr.size_ijk) - 1), axis=1)[:organs]
+        worse = (error - before)[:organs]
+        return {
+            "engine": engine, "mean_mm": float(error[:organs].mean()), "mean_seen_mm": float(error[:organs][seen].mean()),
+            "mandible_mm": float(error[organs:].mean()), "most_worse_than_rigid_mm": float(worse.max()),
+            "organ": self.names[int(worse.argmax())], "seconds": seconds,
+        }  # fmt: skip
+
+
+def at(transform: sitk.Transform, points: Points) -> Points:
+    """(N, 3) LPS mm under the transform."""
+    return np.array([transform.TransformPoint(point) for point in points.tolist()])
+
+
+def ours(c: Case, truth: Truth, start: Registration) -> list[Row]:
+    """The rigid pose, and the bending after it with its own seconds."""
+    bent = register_deformable(c.ct, c.mr, rigid=start)
+    rigid, found = at(start.transform, truth.points), at(bent.transform, truth.points)
+    told = {"used": bent.bending.used, "smallest_jacobian": bent.bending.smallest_jacobian, "gain": bent.bending.gain}
+    return [
+        truth.row("rigid", rigid, rigid, start.seconds),
+        truth.row("deformable", found, rigid, bent.seconds - start.seconds) | told,
+    ]
+
+
+def elastix(c: Case, truth: Truth, start: Registration, python: str, iterations: int) -> Row:
+    """The same MR, its header moved to our rigid pose, so that elastix starts where ours does."""
+    pose = from_transform(start.transform)
+    grid = Grid.from_affine(c.mr.grid.shape_kji, inverse(pose) @ c.mr.grid.ijk_to_lps)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_volume(c.ct, folder / "fixed.nrrd")
+        write_volume(Volume(c.mr.array_kji, grid), folder / "moving.nrrd")
+        np.save(folder / "points.npy", truth.points)
+        subprocess.run([python, str(PEER), name, str(iterations)], check=True, stdout=subprocess.DEVNULL)
+        places, seconds = np.load(folder / "moved.npy"), float((folder / "seconds.txt").read_text())
+    rigid = at(start.transform, truth.points)
+    return truth.row(f"elastix, {iterations} iterations", moved(places, pose), rigid, seconds)
+
+
+def summary(rows: list[Row]) -> Row:
+    """Means and the worst per engine over the patients that it ran on."""
+    told: Row = {}
+    for engine in dict.fromkeys(r["engine"] for r in rows):
+        of = [r for r in rows if r["engine"] == engine]
+        told[engine] = {"patients": len(of)} | {
+            key: float(np.mean([r[key] for r in of])) for key in ("mean_mm", "mean_seen_mm", "mandible_mm", "seconds")
+        }
+        told[engine]["most_worse_than_rigid_mm"] = max(r["most_worse_than_rigid_mm"] for r in of)
+        if engine == "deformable":
+            told[engine]["smallest_jacobian"] = min(r["smallest_jacobian"] for r in of)
+    return told
+
+
+def main() -> None:
+    """What is missing is computed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, help="where rendered phantoms are kept (default: beside --out)")
+    parser.add_argument("--patients", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=500, help="of the first patient; the method was made on 0 to 7")
+    parser.add_argument("--elastix-python", help="a Python with itk-elastix; without it elastix is left out")
+    parser.add_argument("--elastix", type=int, default=1, help="run elastix on the first so many patients")
+    parser.add_argument("--iterations", type=int, default=5000, help="of elastix per level")
+    args = parser.parse_args()
+    cache, kept = args.cache or args.out.parent / "registration_phantoms", args.out.with_suffix(".jsonl")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    rows: list[Row] = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    for n, seed in enumerate(range(args.seed, args.seed + args.patients)):
+        if not any(row["patient"] == seed for row in rows):
+            c = case(seed, deformed=True, cache=cache)
+            truth, start = Truth(c, cache), register_rigid(c.ct, c.mr)
+            found = ours(c, truth, start)
+            if args.elastix_python and n < args.elastix:
+                found.append(elastix(c, truth, start, args.elastix_python, args.iterations))
+            rows += [{"patient": seed} | row for row in found]
+            with kept.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows[-len(found) :])
+        args.out.write_text(json.dumps({"summary": summary(rows), "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
