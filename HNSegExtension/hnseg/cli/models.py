@@ -21,8 +21,14 @@ def add_parser(subparsers: Any) -> None:
     show = actions.add_parser("show", help="a model's card and settings")
     show.add_argument("name", metavar="NAME", help="a model's name or folder")
     show.add_argument("--json", action="store_true", help="the settings as JSON instead of the card")
-    install = actions.add_parser("install", help="install a bundle from a folder, a zip file or an address")
-    install.add_argument("source", metavar="SOURCE", help="folder, zip file or http(s) address of a zip file")
+    install = actions.add_parser(
+        "install", help="install a bundle (folder, zip file or address) or an nnU-Net v2 results folder"
+    )
+    install.add_argument(
+        "source", metavar="SOURCE",
+        help="folder of a bundle or of an nnU-Net v2 result (nnUNetTrainer__nnUNetPlans__3d_fullres, say, with "
+        "plans.json, dataset.json and fold_*), which becomes a bundle; zip file; or http(s) address of a zip file",
+    )  # fmt: skip
     install.add_argument("--sha256", metavar="HEX", help="SHA-256 of the zip file; required for an address")
     install.add_argument("--replace", action="store_true", help="replace a model of the same name")
     verify = actions.add_parser("verify", help="check every file of a model against its SHA-256")

@@ -1,4 +1,7 @@
-"""One request, from files to files. The command line runs it here, the worker runs it warm."""
+"""One request, from files to files. The command line runs it here, the worker runs it warm.
+
+What needs PyTorch is imported once the images are read and found usable: a refusal must not cost seconds of imports.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
-from torch import nn
 
 from hnseg.evaluation.compare import compare
+from hnseg.image.checks import check_pair
 from hnseg.image.files import read_image, read_transform, write_transform, write_volume
 from hnseg.image.segmentation import Segmentation, read_segmentation, write_segmentation
 from hnseg.image.volume import Volume
-from hnseg.inference.devices import pick_device
-from hnseg.inference.review import result_warnings
-from hnseg.inference.segment import SegmentOptions, SegmentResult, segment
 from hnseg.jobs.request import SEGMENTATION, SegmentOutcome, SegmentRequest
 from hnseg.jobs.staging import Staging, staged
 from hnseg.jobs.worker import Job
-from hnseg.models.bundle import Bundle, open_bundle
+from hnseg.models.places import find_bundle
 from hnseg.organs import BY_NAME
 from hnseg.reporting.record import (
     ImageRecord,
@@ -39,6 +40,12 @@ from hnseg.reporting.record import (
 )
 from hnseg.terminology import MODEL_TAG, TAUGHT_TAG, taught_words
 from hnseg.version import __version__
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hnseg.inference.segment import SegmentResult
+    from hnseg.models.bundle import Bundle
 
 DEFAULT_MODEL = "hnseg-base"
 """The model that ships."""
@@ -55,6 +62,8 @@ class ModelCache:
 
     def networks(self, bundle: Bundle, device: str) -> tuple[nn.Module, ...]:
         """The bundle's networks on that device, loaded only if they are not the last ones."""
+        from hnseg.inference.devices import pick_device
+
         key = (bundle.digest, str(pick_device(device)))
         if not self._networks or self._key != key:
             self._networks = ()  # the old ones go first: both may not fit
@@ -85,9 +94,15 @@ def run_segment(
     given = tuple(path for path in (request.ct, request.mr, request.transform, request.reference) if path)
     with staged(*request.output_files, folders=request.output_folders, inputs=given) as staging:
         with clock.stage("reading", 0.0, 0.05, "Reading the images"):
-            bundle = open_bundle(request.model or DEFAULT_MODEL)
+            find_bundle(request.model or DEFAULT_MODEL)
             images = read_images(request)
-        with clock.stage("segmentation", 0.05, 0.85, "Segmenting"):
+            check_pair(images.ct, images.mr)  # what it warns of, the engine says
+        with clock.stage("starting", 0.05, 0.07, "Starting the engine"):
+            from hnseg.inference.segment import SegmentOptions, segment
+            from hnseg.models.bundle import open_bundle
+
+            bundle = open_bundle(request.model or DEFAULT_MODEL)
+        with clock.stage("segmentation", 0.07, 0.85, "Segmenting"):
             result = segment(
                 images.ct,
                 images.mr,
@@ -122,13 +137,16 @@ def run_segment(
 
 
 def worker_jobs() -> Mapping[str, Job]:
-    """What the worker process offers, sharing one model cache."""
+    """What the worker process offers, sharing one model cache. The engine is imported now: a worker is to be warm."""
+    import_module("hnseg.inference.segment")
     models = ModelCache()
 
     def run(data: Mapping[str, Any], on_progress: OnProgress) -> Any:
         return run_segment(SegmentRequest.from_json(data), on_progress, models=models).to_json()
 
     def load(data: Mapping[str, Any], on_progress: OnProgress) -> Any:
+        from hnseg.models.bundle import open_bundle
+
         on_progress(0.0, "Loading the model")
         models.networks(open_bundle(data.get("model") or DEFAULT_MODEL), str(data.get("device", "auto")))
 
@@ -156,6 +174,8 @@ def make_record(
     seconds: Mapping[str, float],
 ) -> RunRecord:
     """The run as it is written down; ``seconds`` are this module's own stages."""
+    from hnseg.inference.review import result_warnings
+
     metadata = result.bundle.metadata
     given = {"ct": (request.ct, images.ct), "mr": (request.mr, images.mr)}
     return RunRecord(

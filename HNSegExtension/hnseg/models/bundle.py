@@ -24,8 +24,8 @@ from hnseg.models.ensemble import Ensemble
 from hnseg.models.metadata import MODEL, BundleMetadata, NetworkSettings, monai_inference, monai_metadata
 from hnseg.models.networks import build_network
 from hnseg.models.nnunet import DATASET, PLANS, NnunetResults, is_nnunet_folder, open_nnunet
-from hnseg.models.places import bundle_folders
-from hnseg.plain import from_plain, nearest, to_plain
+from hnseg.models.places import find_bundle
+from hnseg.plain import from_plain, to_plain
 from hnseg.version import RESEARCH_USE, __version__
 
 METADATA = "configs/metadata.json"
@@ -125,17 +125,11 @@ def open_bundle(name_or_path: str | Path) -> Bundle:
 
     The folder may also be that of a trained nnU-Net v2 model.
     """
-    path = Path(name_or_path).expanduser()
+    path = find_bundle(name_or_path)
     if is_nnunet_folder(path):
         results = open_nnunet(path.resolve())
         return NnunetBundle(results.folder, results.metadata, results)
-    if path.is_dir():
-        return verify_bundle(path)
-    known = bundle_folders()
-    if str(name_or_path) not in known:
-        remedy = nearest(str(name_or_path), known) if known else "install one with `hnseg models install`."
-        raise ModelError(f"There is no model {str(name_or_path)!r}; {remedy}")
-    return verify_bundle(known[str(name_or_path)])
+    return verify_bundle(path)
 
 
 def verify_bundle(path: str | Path) -> Bundle:

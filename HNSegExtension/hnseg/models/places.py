@@ -6,6 +6,9 @@ import os
 import sys
 from pathlib import Path
 
+from hnseg.errors import ModelError
+from hnseg.plain import nearest
+
 MODELS_VARIABLE = "HNSEG_MODELS"
 """Folders that are searched first, separated as in PATH."""
 
@@ -48,3 +51,15 @@ def bundle_folders() -> dict[str, Path]:
 def is_bundle_folder(folder: Path) -> bool:
     """Whether a folder looks like a bundle, by its metadata file; hidden (half-installed) ones do not."""
     return not folder.name.startswith(".") and (folder / "configs" / "metadata.json").is_file()
+
+
+def find_bundle(name_or_path: str | Path) -> Path:
+    """That folder, or the bundle of that name on the search path. ``ModelError`` if there is neither."""
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return path
+    known = bundle_folders()
+    if str(name_or_path) not in known:
+        remedy = nearest(str(name_or_path), known) if known else "install one with `hnseg models install`."
+        raise ModelError(f"There is no model {str(name_or_path)!r}; {remedy}")
+    return known[str(name_or_path)]

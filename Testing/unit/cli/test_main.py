@@ -4,7 +4,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from hnseg.cli import main as command_line
 from hnseg.cli.console import progress, readable, table
@@ -51,6 +53,24 @@ def test_help_imports_neither_the_engine_nor_what_it_stands_on() -> None:
     loaded = set(spoken.stderr.strip("[]\n").replace("'", "").split(", "))
     assert "hnseg.cli.segment" in loaded
     assert not loaded & {"numpy", "torch", "SimpleITK", "scipy", "monai", "rich", "hnseg.jobs.segment"}
+
+
+@pytest.mark.parametrize(
+    ("ct", "model", "said"),
+    [
+        ("nowhere.nrrd", "hnseg-base", "There is no file"),
+        ("flat.nrrd", "hnseg-base", "The CT"),
+        ("flat.nrrd", "hnseg-bas", "did you mean 'hnseg-base'?"),
+    ],
+)
+def test_an_image_or_model_that_cannot_be_used_is_refused_before_pytorch_is_imported(
+    tmp_path: Path, ct: str, model: str, said: str
+) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((9, 10, 11), np.int16)), str(tmp_path / "flat.nrrd"))
+    words = ["segment", "--ct", str(tmp_path / ct), "--model", model, "-o", str(tmp_path / "o.seg.nrrd")]
+    code = f"import sys; from hnseg.cli.main import main; main({words!r}); sys.exit('torch' in sys.modules)"
+    spoken = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said in spoken.stderr
 
 
 def test_the_version_names_itself_and_the_research_sentence(capsys: Say) -> None:
