@@ -19,6 +19,8 @@ from hnseg.errors import Cancelled, ConfigError, DeviceError, UnknownOrgan, Wron
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.inference import segment as room
+from hnseg.inference.postprocess import FAR, Removal
+from hnseg.inference.second_look import SecondLook
 from hnseg.inference.segment import SegmentOptions, SegmentResult, segment
 from hnseg.models.bundle import Bundle
 from hnseg.models.metadata import BundleMetadata, FineStage, NetworkSettings
@@ -212,6 +214,26 @@ def test_a_second_look_is_left_out_where_its_organs_are_not_wanted() -> None:
     networks = (KnownAnswer(), nn.Identity())  # the latter would give another number of classes
     result = segment(ct(), mr(), ct_to_mr=ct_to_mr(), bundle=TWO_LOOKS, networks=networks, options=options)
     assert "Lips" in result.volumes_ml
+
+
+def test_what_lies_far_from_its_place_is_dropped_before_the_second_look_and_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+
+    def look(labels: Volume, *_rest: Any, **_options: Any) -> SecondLook:
+        seen.append(int((labels.array_kji == 5).sum()))
+        return SecondLook(labels, {}, ())
+
+    dropped = Removal("Brainstem", 20.0, FAR)
+    monkeypatch.setattr(room, "look_again", look)
+    monkeypatch.setattr(room, "postprocess", lambda labels, *_rest, **_options: (without(labels, 5), (dropped,)))
+    assert look_twice().removals[0] == dropped
+    assert seen == [0]
+
+
+def without(labels: Volume, label: int) -> Volume:
+    return labels.with_array(np.where(labels.array_kji == label, 0, labels.array_kji))
 
 
 def test_a_second_look_keeps_progress_rising_and_can_be_cancelled() -> None:
