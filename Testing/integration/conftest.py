@@ -81,6 +81,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch_kji=(16, 24, 24),
         overlap=0.25,
         labels=("background", *(organ.name for organ in ORGANS)),
+        taught_by={"Lips": ("phantom",), "Parotid_L": ("phantom", "patient")},
     )
     network = build_network(NETWORK.name, **NETWORK.arguments)
     write_bundle(

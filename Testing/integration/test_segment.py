@@ -24,6 +24,7 @@ from hnseg.jobs.segment import run_segment
 from hnseg.models.bundle import open_bundle
 from hnseg.organs import ORGANS
 from hnseg.reporting.record import SCHEMA, read_record
+from hnseg.terminology import TAUGHT_TAG
 from hnseg.version import RESEARCH_USE
 
 Say = pytest.CaptureFixture[str]
@@ -61,6 +62,9 @@ def test_the_segmentation_carries_every_organ_by_name_and_colour(images: Path, t
     shown = capsys.readouterr()
     assert RESEARCH_USE in shown.out
     assert "Parotid_L" in shown.out
+    taught = {segment.name: segment.tags.get(TAUGHT_TAG) for segment in segments}
+    assert (taught["Lips"], taught["Parotid_L"], taught["SpinalCord"]) == ("phantoms only", "patients", None)
+    assert shown.out.count("phantoms only") == 1
 
 
 def test_only_the_organs_asked_for_come_out(images: Path, tmp_path: Path) -> None:
