@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from hnseg.image.files import atomic_write
@@ -31,14 +32,21 @@ class DataWait(pl.Callback):  # type: ignore[misc]
         self._begun, self._waited_s = now, waited_s
 
 
-class FinalCheckpoint(pl.Callback):  # type: ignore[misc]
-    """Saves the last step, which need not be a multiple of the interval, before the average replaces the weights."""
+class LastCheckpoint(Checkpoint):  # type: ignore[misc]
+    """Saves after each validation, and after the last step, before the average replaces the weights.
+
+    ModelCheckpoint's own "last" is that of the last validation that brought something better.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Save, better or not."""
+        trainer.save_checkpoint(self.file)
+
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        """Save if this was the last step."""
+        """Save if this was the last step, which need not be a multiple of any interval."""
         if trainer.global_step >= trainer.max_steps:
             trainer.save_checkpoint(self.file)
 

@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 
 from hnseg.image.files import atomic_write
 
+CURVES = "curves.svg"
 _PANELS = {"loss": ("loss", "val_loss"), "soft DSC, unseen": ("val_dsc",), "waiting for data": ("data_wait",)}
 
 
 def write_curves(folder: Path) -> Path:
-    """``curves.svg`` in the run's folder, from the logs of all its parts; returns its path."""
+    """The figure in the run's folder, from the logs of all its parts; returns its path."""
     series = read_series(folder)
     figure = Figure(figsize=(9.5, 2.8), layout="constrained")
     for panel, (title, names) in zip(figure.subplots(1, len(_PANELS)), _PANELS.items(), strict=True):
@@ -24,7 +25,7 @@ def write_curves(folder: Path) -> Path:
         panel.set_xlabel("step", fontsize=8)
         panel.tick_params(labelsize=7)
         panel.legend(fontsize=7, frameon=False)
-    target = folder / "curves.svg"
+    target = folder / CURVES
     with atomic_write(target) as partial:
         figure.savefig(partial, format="svg", metadata={"Date": None})
     return target

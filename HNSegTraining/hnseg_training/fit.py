@@ -19,13 +19,14 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from hnseg.errors import DeviceError
 from hnseg.plain import to_plain
-from hnseg_training.callbacks import DataWait, FinalCheckpoint, OrganCounts
+from hnseg_training.allocator import keep_freed_memory
+from hnseg_training.callbacks import DataWait, LastCheckpoint, OrganCounts
 from hnseg_training.config import TrainConfig
-from hnseg_training.curves import write_curves
+from hnseg_training.curves import CURVES, write_curves
 from hnseg_training.data import PatchData
 from hnseg_training.module import SegmentationModule
 from hnseg_training.transfer import freeze, start
-from hnseg_training.weights import BEST, CHECKPOINT, CONFIG, averaged_weights, starting_weights
+from hnseg_training.weights import BEST, CHECKPOINT, CONFIG, averaged_weights, starting_classes, starting_weights
 
 __all__ = ["CHECKPOINT", "averaged_weights", "fit", "starting_weights"]
 
@@ -38,12 +39,13 @@ def fit(
     resume: bool = False,
     transfer: bool = False,
 ) -> Path:
-    """Train into ``folder`` (configuration, prepared cases, log, curves, checkpoints); returns the last checkpoint.
+    """Train into ``folder`` (configuration, cases, log, checkpoints, at the end curves); returns the last checkpoint.
 
     With ``resume`` training goes on from the last checkpoint: patches are drawn by number, so none is seen twice. With
     ``transfer`` layers that do not fit the weights of ``start_from`` start anew; else that is an error. Under torchrun
     all processes call this alike.
     """
+    keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # else it advertises
     _write_config(config, folder)
     checkpoint = folder / "checkpoints" / CHECKPOINT
@@ -51,7 +53,14 @@ def fit(
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module = SegmentationModule(config)
     if config.start_from and not done:
-        fresh = start(module.network, starting_weights(Path(config.start_from)), partly=transfer)
+        source = Path(config.start_from)
+        fresh = start(
+            module.network,
+            starting_weights(source),
+            partly=transfer,
+            classes=config.labels,
+            source_classes=starting_classes(source),
+        )
         on_progress(0.0, f"Weights from {config.start_from}; anew: {', '.join(fresh) or 'none'}")
     freeze(module.network, config.freeze)
     if config.network.compile:
@@ -89,8 +98,8 @@ def _callbacks(config: TrainConfig, folder: Path) -> list[pl.Callback]:
         DataWait(),
         OrganCounts(folder),
         TQDMProgressBar(refresh_rate=20),
-        FinalCheckpoint(checkpoints / CHECKPOINT),
         _checkpoints(config, checkpoints),
+        LastCheckpoint(checkpoints / CHECKPOINT),  # after the others, whose state it keeps
     ]
     if settings.stop_after:
         found.append(EarlyStopping("val_loss", patience=settings.stop_after, check_on_train_epoch_end=False))
@@ -98,12 +107,10 @@ def _callbacks(config: TrainConfig, folder: Path) -> list[pl.Callback]:
 
 
 def _checkpoints(config: TrainConfig, folder: Path) -> ModelCheckpoint:
-    """The last one every so many steps; with a validation loss the best and the last one, after each validation."""
+    """With a validation loss the best one, else one every so many steps."""
     settings = config.optimisation
     if settings.validate_every:
-        return ModelCheckpoint(
-            folder, filename=Path(BEST).stem, monitor="val_loss", save_last=True, enable_version_counter=False
-        )
+        return ModelCheckpoint(folder, filename=Path(BEST).stem, monitor="val_loss", enable_version_counter=False)
     return ModelCheckpoint(
         folder,
         filename="step-{step}",
@@ -137,6 +144,7 @@ def _processes() -> dict[str, Any]:
 @rank_zero_only  # type: ignore[untyped-decorator]
 def _write_config(config: TrainConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / CURVES).unlink(missing_ok=True)
     (folder / CONFIG).write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
 
 

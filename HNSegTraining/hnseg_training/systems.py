@@ -11,21 +11,24 @@ from hnseg.evaluation.cohort import Cohort
 from hnseg.models.bundle import open_bundle
 from hnseg_training.comparison import compare_systems
 from hnseg_training.config import TrainConfig
+from hnseg_training.curves import CURVES
 from hnseg_training.export import export
 from hnseg_training.fit import fit
 from hnseg_training.scores_file import read_scores, write_scores
 from hnseg_training.validate import validate
-from hnseg_training.weights import CHECKPOINT
 
 Progress = Callable[[float, str], None]
 SCORES = "scores.json"
 
 
 def scored(config: TrainConfig, runs: Path, *, on_progress: Progress) -> dict[str, Cohort]:
-    """The scores of a system by title; what is missing of its training and validation is done first."""
+    """The scores of a system by title; what is missing of its training and validation is done first.
+
+    A training that came to its end has left its curves; an interrupted one is gone on with.
+    """
     run = runs / config.name
-    if not (run / "checkpoints" / CHECKPOINT).exists():
-        fit(config, run, on_progress=on_progress, transfer=bool(config.start_from))
+    if not (run / CURVES).exists():
+        fit(config, run, on_progress=on_progress, resume=True, transfer=bool(config.start_from))
     if not (run / SCORES).exists():
         export(config, run, run / "bundle")
         validate(open_bundle(run / "bundle"), config.validation, output=run / SCORES, on_progress=on_progress)

@@ -116,13 +116,27 @@ def test_trained_and_validated_systems_are_only_read(tmp_path, capsys):
     for name, values in (("one", WORSE), ("two", BETTER)):
         (tmp_path / f"{name}.yaml").write_text(f"name: {name}\n")
         run = tmp_path / "runs" / name
-        (run / "checkpoints").mkdir(parents=True)
-        (run / "checkpoints" / "last.ckpt").write_bytes(b"")
+        run.mkdir(parents=True)
+        (run / "curves.svg").write_text("<svg/>")
         write_scores(run / "scores.json", {TITLE: cohort(name, values)}, model=name, version="1", failed=[])
     configs = [str(tmp_path / "one.yaml"), str(tmp_path / "two.yaml")]
     assert main(["compare", "--config", *configs, "--runs", str(tmp_path / "runs")]) == 0
     assert "| two | 6 |" in capsys.readouterr().out
     assert (tmp_path / "runs" / "comparison" / "phantom-ct.html").exists()
+
+
+def test_an_interrupted_training_is_gone_on_with(tmp_path, monkeypatch):
+    run = tmp_path / "x"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"halfway")
+
+    def goes_on(config, folder, *, resume, **_):
+        assert resume
+        write_scores(folder / "scores.json", {TITLE: cohort("x", BETTER)}, model="x", version="1", failed=[])
+
+    monkeypatch.setattr(systems, "fit", goes_on)
+    found = systems.scored(TrainConfig(name="x"), tmp_path, on_progress=lambda _fraction, _text: None)
+    assert len(found[TITLE].cases) == len(BETTER)
 
 
 @pytest.mark.parametrize("command", ["fit", "resume", "transfer", "validate", "cross-validate", "compare", "export"])

@@ -1,5 +1,6 @@
 """Training on a tiny cohort on disk: from files to a bundle, and on from where it was interrupted."""
 
+import csv
 import dataclasses
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 
 from hnseg.errors import ConfigError, DeviceError, InputError
 from hnseg.inference.devices import network_type
-from hnseg.organs import find_organ
+from hnseg.organs import ORGANS, find_organ
 from hnseg.preprocessing import PreprocessSettings
+from hnseg_training.cases import prepare
 from hnseg_training.config import (
     AugmentationConfig,
     CohortConfig,
@@ -22,6 +24,7 @@ from hnseg_training.config import (
 from hnseg_training.export import export
 from hnseg_training.fit import averaged_weights, fit
 from hnseg_training.module import SegmentationModule
+from hnseg_training.patches import PatchDataset
 from hnseg_training.sources import case_loaders
 from hnseg_training.weights import starting_weights
 
@@ -112,6 +115,29 @@ def test_interrupted_and_resumed_training_gives_the_same_weights(config, change,
     for name, weight in whole.items():
         torch.testing.assert_close(resumed[name], weight, rtol=0, atol=0)
     assert any(not torch.equal(halfway[name], weight) for name, weight in whole.items())
+
+
+def test_training_that_gets_no_better_stops_early_and_keeps_its_best(config, tmp_path):
+    settings = dataclasses.replace(
+        config.optimisation, steps=20, learning_rate=0.0, weight_decay=0.0, validate_every=1, validation_patches=1,
+        stop_after=2,
+    )  # fmt: skip
+    stuck = dataclasses.replace(config, validation=config.cohorts, optimisation=settings)
+    last = torch.load(fit(stuck, tmp_path / "run", on_progress=silent), weights_only=True)
+    assert last["global_step"] == 3, "the first validation, and two that were no better"
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_organs_are_counted_in_the_patches_that_training_saw(config, tmp_path):
+    fit(config, tmp_path / "run", on_progress=silent)
+    patches = PatchDataset(config, prepare(config, tmp_path / "run" / "cases", on_progress=silent))
+    labels = [patch["labels"] for patch, _ in zip(patches, range(4), strict=False)]
+    with (tmp_path / "run" / "organ_patches.csv").open() as file:
+        counted = {row["organ"]: (int(row["patches"]), int(row["voxels"])) for row in csv.DictReader(file)}
+    for organ in ORGANS:
+        here = [int((patch == organ.label).sum()) for patch in labels]
+        assert counted[organ.name] == (sum(n > 0 for n in here), sum(here))
+    assert counted["Brainstem"][0] > 0
 
 
 def test_training_starts_from_another_run(config, tmp_path):
