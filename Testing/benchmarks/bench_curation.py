@@ -80,6 +80,7 @@ def seed(folder: Path, out: Path) -> dict[str, Any]:
     parameters = itk.ParameterObject.New()
     rigid = parameters.GetDefaultParameterMap("rigid")
     rigid["AutomaticTransformInitialization"] = ["true"]  # centre on centre, as the seed project did
+    rigid["RequiredRatioOfValidSamples"] = ["0.05"]  # the MR covers half of the CT
     parameters.AddParameterMap(rigid)
     moved, _ = itk.elastix_registration_method(
         fixed := itk.imread(str(ct_path), itk.F),

@@ -245,6 +245,12 @@ def test_the_nnunet_export_keeps_the_rules_of_its_format(curated):
     assert sorted(name for fold in folds for name in fold["val"]) == train
 
 
+def test_the_nnunet_export_passes_nnunets_own_integrity_check(curated):
+    name = "nnunetv2.experiment_planning.verify_dataset_integrity"
+    theirs = pytest.importorskip(name, reason="SKIPPED: nnU-Net v2 is not installed")
+    theirs.verify_dataset_integrity(str(curated[0] / "nnunet" / "Dataset501_HNSeg"), num_processes=1)
+
+
 def test_ignored_masks_become_nnunets_ignore_label_unless_an_organ_is_there(curated):
     root = curated[0] / "nnunet" / "Dataset501_HNSeg"
     labels = read_volume(next(root.glob("labels*/case_01.nrrd"))).array_kji
