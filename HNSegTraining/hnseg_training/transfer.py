@@ -42,8 +42,8 @@ def _by_class(tensor: Tensor, own: Tensor, classes: Sequence[str], source_classe
         return tensor
     if own.shape[1:] != tensor.shape[1:] or len(own) * len(source_classes) != len(tensor) * len(classes):
         return tensor
-    merged = own.clone().unflatten(0, (-1, len(classes)))
-    rows = tensor.unflatten(0, (-1, len(source_classes)))
+    merged = own.clone().reshape(-1, len(classes), *own.shape[1:])
+    rows = tensor.reshape(-1, len(source_classes), *tensor.shape[1:])
     for n, name in enumerate(classes):
         if name in source_classes:
             merged[:, n] = rows[:, source_classes.index(name)]
