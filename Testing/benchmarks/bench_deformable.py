@@ -88,7 +88,9 @@ def elastix(c: Case, truth: Truth, start: Registration, python: str, iterations:
         write_volume(c.ct, folder / "fixed.nrrd")
         write_volume(Volume(c.mr.array_kji, grid), folder / "moving.nrrd")
         np.save(folder / "points.npy", truth.points)
-        subprocess.run([python, str(PEER), name, str(iterations)], check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run([python, str(PEER), name, str(iterations)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            return {"engine": "elastix", "not run": done.stderr.strip().splitlines()[-1][:200]}
         places, seconds = np.load(folder / "moved.npy"), float((folder / "seconds.txt").read_text())
     rigid = at(start.transform, truth.points)
     return truth.row(f"elastix, {iterations} iterations", moved(places, pose), rigid, seconds)
@@ -97,7 +99,7 @@ def elastix(c: Case, truth: Truth, start: Registration, python: str, iterations:
 def summary(rows: list[Row]) -> Row:
     """Means and the worst per engine over the patients that it ran on."""
     told: Row = {}
-    for engine in dict.fromkeys(r["engine"] for r in rows):
+    for engine in dict.fromkeys(r["engine"] for r in rows if "not run" not in r):
         of = [r for r in rows if r["engine"] == engine]
         told[engine] = {"patients": len(of)} | {
             key: float(np.mean([r[key] for r in of])) for key in ("mean_mm", "mean_seen_mm", "mandible_mm", "seconds")
