@@ -70,6 +70,7 @@ def test_every_system_trains_and_its_bundle_segments(path, tiny_cohort, tmp_path
     assert {finding.organ for finding in result.organs if finding.ml} <= set(bundle.metadata.organs)
     with next((tmp_path / "run" / "log").rglob("metrics.csv")).open() as file:
         logged = {name for row in csv.DictReader(file) for name, value in row.items() if value}
+    assert {"loss", "data_wait"} <= logged
     assert not config.optimisation.validate_every or {"val_loss", "val_dsc"} <= logged
     assert (tmp_path / "run" / "organ_patches.csv").exists()
     assert (tmp_path / "run" / "curves.svg").exists()
