@@ -2,8 +2,12 @@
 nnunetv2 is installed. Wall time and peak memory, as JSON.
 
 All run the same network, weights, input, windows and threads in one go, each in a process of its own. The network is
-the shipped architecture with random weights, on top of a known label map with organ-like shapes: the arithmetic is that
-of a trained model, and so are the borders between labels. Peak memory is what the route needs beyond the input.
+that of the model that ships with random weights, on top of a known label map with organ-like shapes: the arithmetic is
+that of a trained model, and so are the borders between labels. Peak memory is what the route needs beyond the input,
+the network and the libraries. Every window is computed and the field of view is the body's box for all: what ours gains
+by leaving out windows without any body, and what nnU-Net loses on the air about a patient, is not in the figures.
+
+nnU-Net may live in an environment of its own that can import hnseg as well (``--nnunet-python``).
 
     python Testing/benchmarks/bench_inference.py --sizes small --out build/bench/inference.json
 """
@@ -11,7 +15,7 @@ of a trained model, and so are the borders between labels. Peak memory is what t
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import json
 import os
 import platform
@@ -36,6 +40,8 @@ from hnseg.image.grid import Grid
 from hnseg.inference.devices import Precision
 from hnseg.inference.predictor import predict_labels
 from hnseg.inference.tiles import TileSettings
+from hnseg.models.bundle import open_bundle
+from hnseg.models.metadata import BundleMetadata
 from hnseg.models.networks import build_network
 from hnseg.preprocessing import NetworkInput
 
@@ -46,7 +52,7 @@ SIZES = {
     "full": Grid((1024, 1024, 202), (0.56, 0.56, 2.0)),
 }
 WORKING_MM = (1.5, 1.5, 1.5)
-PATCH_KJI = (48, 80, 80)
+SHIPPED = "hnseg-base"
 BODY_MM = (440.0, 230.0)
 """Width and depth of the body, an ellipse along the whole scan."""
 
@@ -88,10 +94,11 @@ class LabelledUNet(nn.Module):
     Faintly, as the two routes place their windows a few voxels apart, and random weights answer to that.
     """
 
-    def __init__(self, classes: int, *, with_unet: bool = True) -> None:
+    def __init__(self, model: BundleMetadata, classes: int, *, with_unet: bool = True) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.network = build_network("subpixel_unet", in_channels=4, out_channels=classes) if with_unet else None
+        arguments = {**model.network.arguments, "in_channels": 4, "out_channels": classes}
+        self.network = build_network(model.network.name, **arguments) if with_unet else None
         self.classes = classes
 
     def forward(self, image: Tensor) -> Tensor:
@@ -205,15 +212,22 @@ def _outside_is_background(labels: NDArray[np.uint8], source: Grid, target: Grid
 
 
 ROUTES: dict[str, Callable[[Task], NDArray[Any]]] = {"ours": ours, "monai": monai_route, "nnunet": nnunet_route}
+LIBRARIES = {
+    "ours": "hnseg.inference.predictor",
+    "monai": "monai.inferers",
+    "nnunet": "nnunetv2.inference.predict_from_raw_data",
+}
 
 
 def measure(args: argparse.Namespace, route: str, size: str, classes: int, labels_to: Path) -> dict[str, Any]:
     """Run one route in this process; on a GPU once more before, so that the figures are those of a warm one."""
     torch.set_num_threads(args.threads)
+    importlib.import_module(LIBRARIES[route])
+    model = open_bundle(SHIPPED).metadata
     # MONAI runs every window, so ours does too: the gain from the body mask is not what is measured here.
-    tiles = TileSettings(PATCH_KJI, overlap=args.overlap, skip_outside_body=False)
+    tiles = TileSettings(model.patch_kji, overlap=args.overlap, skip_outside_body=False)
     given = make_input(SIZES[size], classes)
-    network = LabelledUNet(classes, with_unet=args.network == "unet").eval()
+    network = LabelledUNet(model, classes, with_unet=args.network == "unet").eval()
     task = Task(network, given, SIZES[size], tiles, classes, args.device, args.precision)
     on_gpu = args.device != "cpu"
     if on_gpu:
@@ -238,19 +252,27 @@ def plain_route_gib(size: str, classes: int) -> float:
     return float(SIZES[size].voxels) * classes * 4 / _GIB
 
 
+def nnunet_gib(field: Grid, classes: int) -> float:
+    """What nnU-Net's resampling needs: all classes in double on the working grid, and in half on the field's own."""
+    return classes * (8 * field.respaced(WORKING_MM).voxels + 2 * field.voxels) / _GIB
+
+
 def compare(args: argparse.Namespace, size: str, classes: int) -> dict[str, Any]:
     """The routes at one size; those that cannot fit are left out, with what they would need."""
-    # grid_sample holds its coordinates (3 floats a voxel) besides the classes; nnU-Net resamples into half floats.
+    # grid_sample holds its coordinates (3 floats a voxel) besides the classes.
     needed = plain_route_gib(size, classes) * (1 + 3 / classes)
-    needs = {"ours": 0.0, "monai": needed, "nnunet": plain_route_gib(size, classes) / 2}
+    needs = {"ours": 0.0, "monai": needed, "nnunet": nnunet_gib(SIZES[size].cropped(*body_box(SIZES[size])), classes)}
     row: dict[str, Any] = {"size": size, "classes": classes, "overlap": args.overlap, "device": args.device}
     row["network"] = args.network
     row["plain_route_needs_gib"] = round(needed, 2)
+    row["nnunet_needs_gib_with_the_air"] = round(nnunet_gib(SIZES[size], classes), 2)
     with tempfile.TemporaryDirectory() as scratch:
         paths = {route: Path(scratch) / f"{route}.npy" for route in ROUTES}
         for route, path in paths.items():
-            if route == "nnunet" and importlib.util.find_spec("nnunetv2") is None:
-                row[route] = {"left_out": "nnunetv2 is not installed"}
+            if route not in args.routes:
+                row[route] = {"left_out": "not asked for"}
+            elif route == "nnunet" and not _has_nnunet(args.nnunet_python):
+                row[route] = {"left_out": f"nnunetv2 is not installed for {args.nnunet_python}"}
             elif needs[route] > args.give_up_gib:
                 row[route] = {"left_out": f"needs about {needs[route]:.1f} GiB"}
             else:
@@ -259,6 +281,10 @@ def compare(args: argparse.Namespace, size: str, classes: int) -> dict[str, Any]
             if "wall_s" in row[route] and "wall_s" in row["ours"]:
                 row[route] |= _ratios(row["ours"], row[route], np.load(paths["ours"]), np.load(paths[route]))
     return row
+
+
+def _has_nnunet(python: str) -> bool:
+    return subprocess.run([python, "-c", "import nnunetv2, hnseg"], capture_output=True, check=False).returncode == 0
 
 
 def _ratios(
@@ -278,7 +304,8 @@ def _ratios(
 def _in_a_process(args: argparse.Namespace, route: str, size: str, classes: int, labels_to: Path) -> dict[str, Any]:
     options = ["--overlap", str(args.overlap), "--threads", str(args.threads)]
     options += ["--device", args.device, "--network", args.network, "--precision", args.precision]
-    words = [sys.executable, __file__, *options, "--one", route, size, str(classes), str(labels_to)]
+    python = args.nnunet_python if route == "nnunet" else sys.executable
+    words = [python, __file__, *options, "--one", route, size, str(classes), str(labels_to)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
@@ -298,6 +325,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--precision", choices=("auto", "full"), default="auto", help="of ours; the others are as theirs"
     )
+    parser.add_argument("--routes", nargs="+", choices=ROUTES, default=list(ROUTES), help="which to run")
+    parser.add_argument("--nnunet-python", default=sys.executable, help="a Python that has nnunetv2 and hnseg")
     parser.add_argument("--give-up-gib", type=float, help="leave the others out above this; usually what is free")
     parser.add_argument("--out", type=Path, default=Path("build/bench/inference.json"))
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
@@ -312,7 +341,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     machine = {"processor": platform.machine(), "threads": args.threads, "torch": torch.__version__}
     rows = [compare(args, size, classes) for size in args.sizes for classes in args.classes]
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({"machine": machine, "patch_kji": PATCH_KJI, "rows": rows}, indent=2) + "\n")
+    args.out.write_text(
+        json.dumps({"machine": machine, "patch_kji": open_bundle(SHIPPED).metadata.patch_kji, "rows": rows}, indent=2)
+        + "\n"
+    )
     print(json.dumps(rows, indent=1))
     return 0
 
