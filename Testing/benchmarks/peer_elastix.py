@@ -4,7 +4,8 @@
 
 FOLDER holds ``fixed.nrrd``, ``moving.nrrd`` and ``points.npy`` ((N, 3), fixed image, LPS mm); ``moved.npy`` and
 ``seconds.txt`` are written. Rigid, then a three-level B-spline, with the settings of the elastix model zoo's Par0023
-(Leibfarth et al., Acta Oncologica 52, 2013: CT and MR of head and neck; 5000 iterations per level).
+(Leibfarth et al., Acta Oncologica 52, 2013: CT and MR of head and neck; 5000 iterations per level); only the pyramid's
+last factor is 1 and not 0.5, as elastix takes whole numbers there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ COMMON = {
     "Interpolator": ["BSplineInterpolator"], "BSplineInterpolationOrder": ["1"],
     "ResampleInterpolator": ["FinalBSplineInterpolator"], "Resampler": ["DefaultResampler"],
     "Optimizer": ["AdaptiveStochasticGradientDescent"], "HowToCombineTransforms": ["Compose"],
-    "NumberOfResolutions": ["3"], "ImagePyramidSchedule": ["8", "8", "2", "4", "4", "1", "1", "1", "0.5"],
+    "NumberOfResolutions": ["3"], "ImagePyramidSchedule": ["8", "8", "2", "4", "4", "1", "1", "1", "1"],
     "NewSamplesEveryIteration": ["true"], "RequiredRatioOfValidSamples": ["0.05"], "WriteResultImage": ["false"],
     "DefaultPixelValue": ["0"],
 }  # fmt: skip
