@@ -60,7 +60,8 @@ def model_card(config: TrainConfig, metadata: BundleMetadata, measured: Mapping[
         f"- Input: {', '.join(config.preprocess.channels)} at {config.preprocess.spacing_mm} mm; without an MR its two "
         "channels are zero",
         f"- Training: {config.optimisation.steps} steps, patches {config.patch.size_kji} (k, j, i), seed "
-        f"{config.seed}; `hnseg-train fit --config HNSegTraining/configs/…` repeats it",
+        f"{config.seed}{_started(config)}; `hnseg-train fit --config HNSegTraining/configs/…` repeats it",
+        *_second_looks(metadata),
         f"- Licence: {metadata.licence}",
         "",
         *(_scores(metadata, measured) if measured else ["No scores were measured for this export."]),
@@ -68,6 +69,18 @@ def model_card(config: TrainConfig, metadata: BundleMetadata, measured: Mapping[
         *_worst(measured),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _started(config: TrainConfig) -> str:
+    return f", from the weights of {config.start_from}" if config.start_from else ""
+
+
+def _second_looks(metadata: BundleMetadata) -> list[str]:
+    return [
+        f"- Second look `{stage.name}`: `{stage.network.name}` at {stage.preprocess.spacing_mm} mm, patches "
+        f"{stage.patch_kji}; decides {', '.join(stage.decides)}"
+        for stage in metadata.stages
+    ]
 
 
 def _unseen_organs(metadata: BundleMetadata) -> list[str]:

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from hnseg.image.grid import Grid
 from hnseg.models.bundle import Bundle, write_bundle
-from hnseg.models.metadata import Atlas, BundleMetadata, FineStage, NetworkSettings
+from hnseg.models.metadata import Atlas, BundleMetadata, FineStage, NetworkSettings, PostprocessSettings, Teaching
 from hnseg.organs import ORGANS
 from hnseg_training.calibration import cross_fitted, fit, judged, reliability_diagram
 from hnseg_training.card import RELIABILITY, WORST, model_card, training_data
 from hnseg_training.config import TrainConfig
 from hnseg_training.module import channels
 from hnseg_training.scores_file import worst_folder
-from hnseg_training.teaching import taught_by
+from hnseg_training.teaching import drawn_as_one, taught_by
 from hnseg_training.weights import averaged_weights, best_checkpoint
 
 LICENCE_NAME = "Apache-2.0"
@@ -37,28 +37,30 @@ def export(
 
     ``scores`` (of ``validate``) fill the card, with the pictures beside them, and calibrate the confidence. Without a
     validation loss in training the last checkpoint is the best one known. ``fine``: configurations and runs of second
-    looks, see ``FineStage``.
+    looks, see ``FineStage``; one that phantoms alone taught leaves organs alone that patients taught the first network.
     """
     measured = json.loads(scores.read_text()) if scores else {}
     rows = judged(measured)
     organs = tuple(organ.name for organ in config.classes)
+    stages = tuple(fine_stage(stage, taught_by(config)) for stage, _ in fine)
     usual = average_atlas()
     metadata = BundleMetadata(
         name=config.name,
         title=config.title or config.name,
         version=config.version,
         licence=LICENCE_NAME,
-        training_data=training_data(config),
+        training_data="; second look: ".join(training_data(one) for one in (config, *(one for one, _ in fine))),
         network=_network_settings(config),
         preprocess=config.preprocess,
         patch_kji=config.patch.predict_kji or config.patch.size_kji,
         labels=config.labels,
         trained_organs=organs,
-        taught_by={**taught_by(config), **{organ: kinds for one, _ in fine for organ, kinds in taught_by(one).items()}},
+        taught_by=_taught(config, [one for one, _ in fine], stages),
         calibration=fit(rows) if rows else None,
+        postprocess=PostprocessSettings(joined=drawn_as_one(config)),
         organ_centres_mm=dict(usual.centres_mm),
         organ_sizes_mm=dict(usual.sizes_mm),
-        stages=tuple(fine_stage(stage) for stage, _ in fine),
+        stages=stages,
     )
     return write_bundle(
         output,
@@ -71,15 +73,31 @@ def export(
     )
 
 
-def fine_stage(config: TrainConfig) -> FineStage:
-    """A second look at the configuration's organs."""
+def fine_stage(config: TrainConfig, known: Mapping[str, Sequence[Teaching]]) -> FineStage:
+    """A second look at the configuration's organs, but for those that phantoms taught it and patients taught before.
+
+    ``known``: what taught each organ to the first network.
+    """
+    own = taught_by(config)
+    decided = [organ for organ in own if set(own[organ]) - {"phantom"} or not set(known.get(organ, ())) - {"phantom"}]
     return FineStage(
         name=config.name,
         network=_network_settings(config),
         preprocess=config.preprocess,
         patch_kji=config.patch.predict_kji or config.patch.size_kji,
         labels=config.labels,
+        organs=tuple(decided),
     )
+
+
+def _taught(
+    config: TrainConfig, fine: Sequence[TrainConfig], stages: Sequence[FineStage]
+) -> dict[str, tuple[Teaching, ...]]:
+    """What taught each organ to the network that decides on it."""
+    found = taught_by(config)
+    for one, stage in zip(fine, stages, strict=True):
+        found |= {organ: kinds for organ, kinds in taught_by(one).items() if organ in stage.decides}
+    return found
 
 
 def _network_settings(config: TrainConfig) -> NetworkSettings:

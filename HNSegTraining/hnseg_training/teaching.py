@@ -32,6 +32,13 @@ def taught_by(config: TrainConfig) -> dict[str, tuple[Teaching, ...]]:
     return {organ.name: known[organ.name] for organ in config.classes if organ.name in known}
 
 
+def drawn_as_one(config: TrainConfig) -> tuple[tuple[str, ...], ...]:
+    """The groups of organs that a cohort of the configuration has as one structure."""
+    if all(cohort.source != "openkbp" for cohort in config.cohorts):
+        return ()
+    return tuple(organs for _, organs in OPENKBP.values() if len(organs) > 1)
+
+
 def _before(source: Path | None) -> dict[str, tuple[Teaching, ...]]:
     """What taught the network of a run or a bundle."""
     if source is None:

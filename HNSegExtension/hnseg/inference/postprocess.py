@@ -14,13 +14,14 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from hnseg.image.volume import Volume
-from hnseg.inference.strays import stray_parts
+from hnseg.inference.strays import misnamed, stray_parts
 from hnseg.inference.voxels import Indices, centroid_lps, connected_parts, organ_voxels, points_ijk
 from hnseg.models.metadata import Atlas, PostprocessSettings
 from hnseg.organs import BY_NAME, ORGANS, Organ, Side
 
 OUTSIDE, FAR = "outside the body", "far from its place among the other organs"
 WRONG_SIDE, APART = "on the other side", "apart from the organ"
+MISNAMED = "where {} lies, which it became"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,10 @@ def postprocess(
     they were background.
     """
     grid = labels.grid
-    before = organ_voxels(labels)
     removals: list[Removal] = []
-    kept = before
+    if settings.joined and atlas is not None:
+        labels, removals = _renamed(labels, atlas, settings)
+    kept = before = organ_voxels(labels)
     if settings.inside_body and body is not None:
         kept = _inside_body(kept, labels, body, settings.body_margin_mm)
         removals += _lost(before, kept, grid.voxel_ml, OUTSIDE)
@@ -105,13 +107,28 @@ def _holds(mask: Volume, points_lps: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _near_its_place(
     organs: dict[int, Indices], labels: Volume, atlas: Atlas, settings: PostprocessSettings
 ) -> dict[int, Indices]:
-    parts = {ORGANS[label - 1].name: connected_parts(voxels, labels.grid) for label, voxels in organs.items()}
-    strays = stray_parts({name: found for name, found in parts.items() if found}, labels.grid, atlas, settings)
+    strays = stray_parts(_parts(organs, labels), labels.grid, atlas, settings)
     gone = {BY_NAME[name].label: np.concatenate(found) for name, found in strays.items()}
     return {
         label: np.setdiff1d(voxels, gone[label], assume_unique=True) if label in gone else voxels
         for label, voxels in organs.items()
     }
+
+
+def _parts(organs: dict[int, Indices], labels: Volume) -> dict[str, list[Indices]]:
+    parts = {ORGANS[label - 1].name: connected_parts(voxels, labels.grid) for label, voxels in organs.items()}
+    return {name: list(found) for name, found in parts.items() if found}
+
+
+def _renamed(labels: Volume, atlas: Atlas, settings: PostprocessSettings) -> tuple[Volume, list[Removal]]:
+    """Voxels of organs that training data drew as one, each under the name of the one that lies there."""
+    array = np.array(labels.array_kji, order="C")
+    moves = []
+    for name, others in misnamed(_parts(organ_voxels(labels), labels), labels.grid, atlas, settings).items():
+        for other, voxels in others.items():
+            array.reshape(-1)[voxels] = BY_NAME[other].label
+            moves.append(Removal(name, len(voxels) * labels.grid.voxel_ml, MISNAMED.format(other)))
+    return labels.with_array(array), moves
 
 
 def _on_own_side(organs: dict[int, Indices], labels: Volume) -> dict[int, Indices]:

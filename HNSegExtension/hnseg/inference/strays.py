@@ -6,6 +6,7 @@ that most of their parts vote for, then a rigid fit to those. A bent neck is fol
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,24 +39,66 @@ def stray_parts(parts: Parts, grid: Grid, atlas: Atlas, settings: PostprocessSet
     ``place_slack_mm`` from any part that does not: long organs run on, and may have gaps.
     """
     known = {name: found for name, found in parts.items() if name in atlas.centres_mm and name in atlas.sizes_mm}
-    seen = _Seen.of(known, grid, atlas)
-    agreeing, pose = _laid(seen, settings.place_slack_mm)
-    anchors = seen.anchors(agreeing)
-    if len(anchors) <= len(known) / 2:
-        return {}
-    places = usual_places(anchors, {name: pose.to_scan(np.array(at)) for name, at in atlas.centres_mm.items()})
+    laid = _Laid.over(known, grid, atlas, settings)
     strays = {}
     for name, found in known.items():
-        if len(anchors.keys() - {name}) >= _FEWEST:
-            reach = settings.place_slack_mm + settings.place_bend * nearest_others_mm(name, anchors, atlas.centres_mm)
+        if laid is not None and len(laid.anchors.keys() - {name}) >= _FEWEST:
+            bend = settings.place_bend * nearest_others_mm(name, laid.anchors, atlas.centres_mm)
             points = [grid.to_lps(points_ijk(part, grid)) for part in found]
-            offsets = [
-                _beyond((at - places[name]) @ pose.rotation, np.array(atlas.sizes_mm[name]) / 2) for at in points
-            ]
-            near = np.array([offset.min() <= reach for offset in offsets])
+            near = np.array([laid.beyond(name, at).min() <= settings.place_slack_mm + bend for at in points])
             far = _apart(points, near, settings.place_slack_mm)
             strays[name] = [part for part, is_far in zip(found, far, strict=True) if is_far]
     return {name: found for name, found in strays.items() if found}
+
+
+def misnamed(parts: Parts, grid: Grid, atlas: Atlas, settings: PostprocessSettings) -> dict[str, dict[str, Indices]]:
+    """Voxels that belong to another organ of those they were drawn as one with (``settings.joined``), by both names.
+
+    Masks of several organs as one teach a network the whole and not the borders. A voxel that lies nearer to another's
+    usual box than to its own organ's, by half of ``place_slack_mm``, is the other's. None where too few organs agree.
+    """
+    known = {name: found for name, found in parts.items() if name in atlas.centres_mm and name in atlas.sizes_mm}
+    laid = _Laid.over(known, grid, atlas, settings)
+    if laid is None:
+        return {}
+    found: dict[str, dict[str, Indices]] = defaultdict(dict)
+    for group in settings.joined:
+        members = [name for name in group if name in laid.places and name in atlas.sizes_mm]
+        for name in (name for name in members if name in known):
+            voxels = np.concatenate(known[name])
+            points = grid.to_lps(points_ijk(voxels, grid))
+            offsets = np.array([laid.beyond(member, points) for member in members])
+            is_others = offsets[members.index(name)] > offsets.min(axis=0) + settings.place_slack_mm / 2
+            for n, member in enumerate(members):
+                moved = voxels[is_others & (offsets.argmin(axis=0) == n)]
+                if len(moved):
+                    found[name][member] = moved
+    return dict(found)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Laid:
+    """The atlas where it lies in the scan. ``anchors``: centres of the organs that agree; ``places``: of all."""
+
+    atlas: Atlas
+    rotation: Matrix
+    anchors: dict[str, Matrix]
+    places: dict[str, Matrix]
+
+    @classmethod
+    def over(cls, parts: Parts, grid: Grid, atlas: Atlas, settings: PostprocessSettings) -> _Laid | None:
+        """None where no more than half of the organs agree."""
+        seen = _Seen.of(parts, grid, atlas)
+        agreeing, pose = _laid(seen, settings.place_slack_mm)
+        anchors = seen.anchors(agreeing)
+        if len(anchors) <= len(parts) / 2:
+            return None
+        typical = {name: pose.to_scan(np.array(at)) for name, at in atlas.centres_mm.items()}
+        return cls(atlas, pose.rotation, anchors, usual_places(anchors, typical))
+
+    def beyond(self, name: str, points: Matrix) -> Matrix:
+        """How far points (n, 3), LPS mm, lie outside an organ's usual box, mm."""
+        return _beyond((points - self.places[name]) @ self.rotation, np.array(self.atlas.sizes_mm[name]) / 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -56,7 +56,8 @@ class PostprocessSettings:
     1 switches that off. ``body_margin_mm``: how far beyond the body's outline an organ may reach. ``near_place``: parts
     are removed that lie beyond an organ's usual place, as far as the bundle's atlas and the other organs tell it, by
     more than ``place_slack_mm`` (how people differ) and ``place_bend`` (the sine of how far a joint between them may be
-    bent) times the distance to those others. ``volume_tolerance``: share by which a volume may leave its published
+    bent) times the distance to those others. ``joined``: groups of organs that training data drew as one; by the same
+    atlas their voxels go to the member where they lie. ``volume_tolerance``: share by which a volume may leave its published
     range before a warning. ``ranges_ml``: ranges that differ from the organ table's.
     """
 
@@ -70,11 +71,12 @@ class PostprocessSettings:
     near_place: bool = True
     place_slack_mm: float = 20.0
     place_bend: float = 0.5
+    joined: tuple[tuple[str, ...], ...] = ()
     volume_tolerance: float = 0.25
     ranges_ml: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (*self.parts, *self.ranges_ml):
+        for name in (*self.parts, *self.ranges_ml, *(name for group in self.joined for name in group)):
             find_organ(name)
         if min(self.parts.values(), default=1) < 1:
             raise ConfigError(f"An organ keeps at least one part, got {self.parts}; correct the post-processing.")

@@ -1,8 +1,8 @@
 """Whether a rigid pose can be believed, from the two images and the pose alone.
 
 Each measure has a value at which the pose is refused and one from which it is accepted; the score is the lowest of the
-measures' places between the two, so that one clear "no" is enough. The values were set on one set of phantoms with
-planted failures and tested on another: see docs/registration.md.
+measures' places between the two, so that one clear "no" is enough. The values were set on phantoms with planted
+failures; docs/registration.md says what is known of them on others.
 """
 
 from __future__ import annotations

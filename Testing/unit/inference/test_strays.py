@@ -151,3 +151,30 @@ def test_the_part_at_its_place_is_the_one_that_stays_when_only_the_largest_may()
 def test_settings_without_slack_are_refused() -> None:
     with pytest.raises(ConfigError, match="place_slack_mm is more than 0"):
         PostprocessSettings(place_slack_mm=0.0)
+
+
+GULLET = {
+    "Cricopharyngeus": ((0.0, -8.0, -128.0), (24.0, 20.0, 21.0)),
+    "Esophagus_S": ((0.0, -4.0, -166.0), (24.0, 20.0, 56.0)),
+}
+
+
+def test_what_was_drawn_as_one_is_named_by_where_it_lies_and_reported() -> None:
+    atlas = Atlas(
+        {**CENTRES, **{name: centre for name, (centre, _) in GULLET.items()}},
+        {**SIZES, **{name: size for name, (_, size) in GULLET.items()}},
+    )
+    inlet, below = (("Cricopharyngeus", *GULLET[name]) for name in GULLET)
+    seen = scan(inlet, below)  # the network calls all of it the inlet
+    true = scan(inlet, ("Esophagus_S", *GULLET["Esophagus_S"]))
+    after, removals = postprocess(seen, replace(RULE, joined=(("Esophagus_S", "Cricopharyngeus"),)), atlas=atlas)
+    wrong = np.argwhere(after.array_kji != true.array_kji)
+    inlet_ends = AT[2] + GULLET["Cricopharyngeus"][0][2] - GULLET["Cricopharyngeus"][1][2] / 2
+    assert np.abs(GRID.to_lps(wrong[:, ::-1])[:, 2] - inlet_ends).max() <= RULE.place_slack_mm / 2 + GRID.spacing_mm[2]
+    assert 0 < len(wrong) < 0.5 * (true.array_kji == BY_NAME["Esophagus_S"].label).sum()
+    (moved,) = removals
+    assert moved.organ == "Cricopharyngeus"
+    assert "Esophagus_S" in moved.reason
+    kept, none = postprocess(seen, RULE, atlas=atlas)
+    assert none == ()
+    np.testing.assert_array_equal(kept.array_kji, seen.array_kji)
