@@ -76,7 +76,8 @@ class Objective(nn.Module):
                 found |= {"dice_loss": weight * dice, "cross_entropy": weight * entropy}
             elif weight:
                 merged = merged or merge_classes(logits.float(), labels, merge)
-                found[name] = weight * self.terms[name](*merged)
+                told = len(merged[2]) > 1  # else nobody drew anything, and there is nothing to learn
+                found[name] = weight * self.terms[name](*merged) if told else 0.0 * logits.sum()
         return found
 
     def weights(self, progress: float) -> dict[str, float]:

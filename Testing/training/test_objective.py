@@ -48,6 +48,16 @@ def test_no_loss_depends_on_how_merged_classes_share_their_probability(term, mer
 
 
 @pytest.mark.parametrize("term", LOSS_TERMS)
+def test_a_case_of_which_nobody_drew_anything_teaches_nothing(term):
+    logits, labels = example(drawn=(0,))
+    logits.requires_grad_()
+    loss = total(objective(term), logits, labels, merge=torch.zeros(CLASSES, dtype=torch.int64))
+    loss.backward()
+    assert loss.item() == pytest.approx(0.0, abs=1e-6)
+    assert logits.grad.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("term", LOSS_TERMS)
 def test_every_loss_falls_along_its_gradient(term):
     logits, labels = example()
     loss = objective(term)

@@ -57,8 +57,8 @@ class PostprocessSettings:
     are removed that lie beyond an organ's usual place, as far as the bundle's atlas and the other organs tell it, by
     more than ``place_slack_mm`` (how people differ) and ``place_bend`` (the sine of how far a joint between them may be
     bent) times the distance to those others. ``joined``: groups of organs that training data drew as one; by the same
-    atlas their voxels go to the member where they lie. ``volume_tolerance``: share by which a volume may leave its published
-    range before a warning. ``ranges_ml``: ranges that differ from the organ table's.
+    atlas their voxels go to the member where they lie. ``volume_tolerance``: share by which a volume may leave its
+    published range before a warning. ``ranges_ml``: ranges that differ from the organ table's.
     """
 
     largest_parts: bool = True
