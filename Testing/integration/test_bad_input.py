@@ -201,7 +201,7 @@ def test_a_broken_transform_is_refused(refused: Refused, images: Path, tmp_path:
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     refused: Refused, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hnseg.jobs.segment.segment", lambda *_, **__: pytest.fail("the work must not begin"))
+    monkeypatch.setattr("hnseg.inference.segment.segment", lambda *_, **__: pytest.fail("the work must not begin"))
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.nrrd").mkdir()
     ct = images / "ct.nrrd"

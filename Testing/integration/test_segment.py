@@ -152,14 +152,14 @@ def test_a_cancelled_job_leaves_nothing_new_and_keeps_what_was_there(images: Pat
 SLOWLY = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit it ignored
-import hnseg.jobs.segment as job
-real = job.segment
+import hnseg.inference.segment as engine
+real = engine.segment
 def slow(*args, on_progress, **kwargs):
     def tell(fraction, text):
         on_progress(fraction, text)
         time.sleep(0.2)
     return real(*args, on_progress=tell, **kwargs)
-job.segment = slow
+engine.segment = slow
 from hnseg.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
