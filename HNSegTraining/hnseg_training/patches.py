@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import count
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -39,6 +40,7 @@ class Patch(TypedDict):
 class PatchDataset(IterableDataset[Patch]):
     """An endless stream of augmented patches, from batch ``skip`` on. The n-th patch depends on seed and n alone.
 
+    Each of a cohort's organs is drawn as often as every other, however few of its cases show it.
     ``process`` (r, of n): process r draws every n-th number, so that n processes together draw what one would. Workers
     take turns batch by batch, so that a batch holds the same numbers however many they are.
     """
@@ -66,9 +68,11 @@ class PatchDataset(IterableDataset[Patch]):
 
     def draw(self, rng: np.random.Generator) -> Patch:
         """One patch."""
-        folders = self.cohorts[int(rng.choice(len(self.cohorts), p=self.shares))]
-        case = self._open(folders[int(rng.integers(len(folders)))])
-        centre = draw_centre(rng, case, self.config)
+        cases = self._cases[int(rng.choice(len(self.cohorts), p=self.shares))]
+        organs = [label for label in cases if label]
+        organ = organs[int(rng.integers(len(organs)))] if organs and rng.random() < self.config.patch.organ_share else 0
+        case = self._open(cases[organ][int(rng.integers(len(cases[organ])))])
+        centre = draw_centre(rng, case.points[organ], self.config)
         settings, size = self.config.augmentation, self.config.patch.size_kji
         matrix = draw_affine(rng, settings, self.spacing_kji)
         image, labels = cut(case, centre, matrix, size, draw_elastic(rng, settings, size, self.spacing_kji))
@@ -76,6 +80,16 @@ class PatchDataset(IterableDataset[Patch]):
         if settings.mirror_probability and rng.random() < settings.mirror_probability:
             image, labels, merge = mirror(image, labels, merge)
         return Patch(image=self._augmented(rng, image), labels=labels, merge=merge)
+
+    @cached_property
+    def _cases(self) -> list[dict[int, list[Path]]]:
+        """For each cohort the cases that show a label: each organ that is trained, and 0, the body without organs."""
+        labels = (0, *(organ.label for organ in self.config.classes))
+        showing = [
+            {label: [folder for folder in cohort if label in self._open(folder).points] for label in labels}
+            for cohort in self.cohorts
+        ]
+        return [{label: folders for label, folders in by_label.items() if folders} for by_label in showing]
 
     def _augmented(self, rng: np.random.Generator, image: Tensor) -> Tensor:
         config, ct_channels = self.config, len(self.config.preprocess.ct_windows_hu)
@@ -91,12 +105,8 @@ class PatchDataset(IterableDataset[Patch]):
         return apply_intensity(image, change, ct_channels=ct_channels, generator=generator)
 
 
-def draw_centre(rng: np.random.Generator, case: PreparedCase, config: TrainConfig) -> np.ndarray:
-    """A centre (kji) on one of the case's organs that are trained, drawn uniformly, or in the body, with jitter."""
-    trained = {organ.label for organ in config.classes}
-    organs = [label for label in case.points if label in trained]
-    label = organs[int(rng.integers(len(organs)))] if organs and rng.random() < config.patch.organ_share else 0
-    points = case.points[label]
+def draw_centre(rng: np.random.Generator, points: NDArray[np.int32], config: TrainConfig) -> NDArray[np.float64]:
+    """A centre (kji) near one of ``points`` (n, 3), drawn uniformly, with the patch's jitter."""
     jitter = rng.uniform(-0.5, 0.5, 3) * config.patch.jitter * np.asarray(config.patch.size_kji)
     return np.asarray(points[int(rng.integers(len(points)))] + jitter)
 

@@ -13,8 +13,10 @@ from hnseg.organs import ORGANS
 from hnseg_training.augmentation import draw_affine
 from hnseg_training.cases import open_case
 from hnseg_training.config import AugmentationConfig, CohortConfig, OptimisationConfig, PatchConfig, TrainConfig
-from hnseg_training.patches import PatchDataset, cut, draw_centre
+from hnseg_training.patches import PatchDataset, cut
 from hnseg_training.sources import merge_of
+
+PLAIN = AugmentationConfig(affine_probability=0.0, elastic_probability=0.0, mirror_probability=0.0)
 
 
 def write_case(folder, *, annotated=(1, 2), big=1, small=2):
@@ -50,12 +52,25 @@ def test_the_same_number_gives_the_same_patch(tmp_path, config):
     assert not torch.equal(first[0]["image"], first[1]["image"])
 
 
+def middles(config, folders, count):
+    """The labels on which that many patches were centred."""
+    config = dataclasses.replace(config, augmentation=PLAIN)
+    patches = PatchDataset(config, [folders])
+    drawn = (patches.draw(np.random.default_rng(n))["labels"] for n in range(count))
+    return Counter(int(labels[tuple(n // 2 for n in labels.shape)]) for labels in drawn)
+
+
 def test_a_tiny_organ_is_chosen_as_often_as_a_large_one(tmp_path, config):
-    case = open_case(write_case(tmp_path / "a"))
-    rng = np.random.default_rng(0)
-    chosen = Counter(int(case.labels[tuple(draw_centre(rng, case, config).astype(int))]) for _ in range(400))
+    chosen = middles(config, [write_case(tmp_path / "a")], 400)
     assert 150 < chosen[1] < 250
     assert 150 < chosen[2] < 250
+
+
+def test_an_organ_that_few_cases_show_is_chosen_as_often_as_one_that_all_show(tmp_path, config):
+    common = [write_case(tmp_path / str(n), small=1) for n in range(9)]
+    chosen = middles(config, [*common, write_case(tmp_path / "rare", big=2, small=2)], 300)
+    assert 110 < chosen[1] < 190
+    assert chosen[1] + chosen[2] == 300
 
 
 def test_cohorts_are_drawn_by_their_share(tmp_path, config):
@@ -96,10 +111,8 @@ def test_processes_together_draw_what_one_draws(tmp_path, config):
 
 
 def test_only_trained_organs_draw_patches(tmp_path, config):
-    case = open_case(write_case(tmp_path / "a"))
     config = dataclasses.replace(config, organs=(ORGANS[1].name,))
-    rng = np.random.default_rng(0)
-    assert {int(case.labels[tuple(draw_centre(rng, case, config).astype(int))]) for _ in range(50)} == {2}
+    assert middles(config, [write_case(tmp_path / "a")], 50).keys() == {2}
 
 
 def test_a_turn_is_one_of_the_patient_where_voxels_are_not_cubes():
