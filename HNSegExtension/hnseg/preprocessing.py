@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hnseg.errors import ConfigError, UnsupportedImage
 from hnseg.image.body import body_mask
+from hnseg.image.brain import find_brain
 from hnseg.image.grid import Grid
 from hnseg.image.itk import from_sitk, to_sitk
 from hnseg.image.orient import canonical
@@ -30,19 +31,23 @@ class PreprocessSettings:
 
     ``ct_windows_hu``: each window is one channel, scaled so that its limits become −1 and 1, clipped there.
     ``mr_clip``: MR z-scores (mean and deviation over the MR's foreground) are clipped to ± this.
-    ``margin_mm``: how far the working grid reaches beyond the body.
+    ``margin_mm``: how far the working grid reaches beyond the body. ``below_brain_mm``: how far it reaches below the
+    brain, 0 as far as the CT does; of a CT that shows no brain all is taken.
     """
 
     spacing_mm: tuple[float, float, float] = (1.5, 1.5, 1.5)
     ct_windows_hu: tuple[tuple[float, float], ...] = ((-160.0, 240.0), (-1000.0, 2000.0))
     mr_clip: float = 3.0
     margin_mm: float = 6.0
+    below_brain_mm: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
             raise ConfigError(f"spacing_mm needs three positive numbers, got {self.spacing_mm}; correct it.")
         if not self.ct_windows_hu or any(high <= low for low, high in self.ct_windows_hu):
             raise ConfigError(f"ct_windows_hu needs (low, high) pairs, got {self.ct_windows_hu}; correct it.")
+        if self.below_brain_mm < 0:
+            raise ConfigError(f"below_brain_mm must not be negative, got {self.below_brain_mm:g}; 0 crops nothing.")
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -130,9 +135,11 @@ def _network_input(
 
 
 def working_grid(ct: Volume, body: Volume, settings: PreprocessSettings) -> Grid:
-    """The box around the body, at the model's spacing, clipped to the CT's own extent."""
+    """The box around the body, or around the head alone, at the model's spacing, clipped to the CT's own extent."""
     canonical_ct = canonical(ct).grid
     occupied = np.argwhere(body.array_kji)[:, ::-1]
+    if settings.below_brain_mm:
+        occupied = _above(occupied, body.grid, _lowest_z(ct, settings.below_brain_mm))
     ends = np.stack([occupied.min(axis=0) - 0.5, occupied.max(axis=0) + 0.5])
     corners = np.array([[ends[n, axis] for axis, n in enumerate(pick)] for pick in product((0, 1), repeat=3)])
     # Rounded: the last bit of a direction, which differs with the file format, must not move the grid by a voxel.
@@ -141,6 +148,18 @@ def working_grid(ct: Volume, body: Volume, settings: PreprocessSettings) -> Grid
     start = np.maximum(np.floor(on_ct.min(axis=0) - margin), 0).astype(int)
     stop = np.minimum(np.ceil(on_ct.max(axis=0) + margin) + 1, canonical_ct.size_ijk).astype(int)
     return canonical_ct.cropped(start.tolist(), (stop - start).tolist()).respaced(settings.spacing_mm)
+
+
+def _lowest_z(ct: Volume, below_brain_mm: float) -> float:
+    """LPS z, mm."""
+    try:
+        return find_brain(ct).low_lps[2] - below_brain_mm
+    except UnsupportedImage:
+        return -np.inf
+
+
+def _above(voxels_ijk: NDArray[np.intp], grid: Grid, lowest_z: float) -> NDArray[np.intp]:
+    return voxels_ijk[grid.to_lps(voxels_ijk)[:, 2] >= lowest_z]
 
 
 def scale_window(

@@ -67,6 +67,26 @@ def test_the_working_grid_covers_the_body_and_little_more(name):
     assert body_ml == pytest.approx(4 / 3 * np.pi * 50**3 / 1000, rel=0.08)
 
 
+def standing(*, skull):
+    """A cylinder of tissue, 560 mm long, with a head of 80 mm on top, in a skull or not; voxels of 4 × 5 × 6 mm."""
+    grid = Grid((50, 40, 110), (4.0, 5.0, 6.0), (-100.0, -100.0, -560.0))
+    x, y, z = np.moveaxis(grid.to_lps(np.argwhere(np.ones(grid.shape_kji))[:, ::-1]), -1, 0)
+    radius = np.sqrt(x**2 + y**2 + z**2)
+    hu = np.where((np.hypot(x, y) < 70) & (z < 0), 40.0, -1000.0)
+    hu[radius < 80] = 900.0 if skull else 40.0
+    hu[radius < 68] = 40.0
+    return Volume(hu.reshape(grid.shape_kji).astype(np.float32), grid)
+
+
+def test_a_head_is_cropped_from_a_whole_body_as_far_below_its_brain_as_asked():
+    settings = PreprocessSettings(spacing_mm=(4.0, 4.0, 4.0), below_brain_mm=100.0)
+    heights = preprocess(standing(skull=True), settings=settings).grid.corners_lps()[:, 2]
+    assert -68 - 100 - 20 < heights.min() < -68 - 100 + 6
+    assert 80 < heights.max() < 80 + 20
+    whole = preprocess(standing(skull=False), settings=settings).grid
+    assert whole.corners_lps()[:, 2].min() < -550
+
+
 def test_windows_map_their_limits_to_minus_one_and_one():
     scaled = scale_window(np.array([-1000, -160, 40, 240, 3000]), (-160.0, 240.0))
     np.testing.assert_allclose(scaled, [-1, -1, 0, 1, 1])
@@ -145,7 +165,9 @@ def test_an_empty_ct_has_no_body():
         body_mask(Volume(np.full(grid.shape_kji, -1000, np.int16), grid))
 
 
-@pytest.mark.parametrize("wrong", [{"spacing_mm": (1.0, 0.0, 1.0)}, {"ct_windows_hu": ((240.0, -160.0),)}])
+@pytest.mark.parametrize(
+    "wrong", [{"spacing_mm": (1.0, 0.0, 1.0)}, {"ct_windows_hu": ((240.0, -160.0),)}, {"below_brain_mm": -1.0}]
+)
 def test_impossible_settings_are_refused(wrong):
-    with pytest.raises(ConfigError, match="correct it"):
+    with pytest.raises(ConfigError, match=r"correct it|crops nothing"):
         PreprocessSettings(**wrong)

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hnseg.curation.skull import find_brain
 from hnseg.errors import ConfigError, GeometryMismatch, UnsupportedImage
 from hnseg.evaluation.boxes import Boxed, cropped
 from hnseg.image.body import body_mask
+from hnseg.image.brain import find_brain
 from hnseg.image.grid import Grid
 from hnseg.image.orient import canonical, oriented_like
 from hnseg.image.resample import Interpolation, resample

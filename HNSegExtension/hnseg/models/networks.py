@@ -200,14 +200,23 @@ def _divisible(network: nn.Module, divisor: int | tuple[int, int, int]) -> nn.Mo
 
 
 def build_network(name: str, **arguments: Any) -> nn.Module:
-    """The network of that name. Unknown names and arguments raise ``ConfigError`` with the nearest known one."""
+    """The network of that name.
+
+    Raises ``ConfigError`` for an unknown name or argument, with the nearest known one, and for values that do not make
+    a network.
+    """
     if name not in NETWORKS:
         raise ConfigError(f"No network is called {name!r}; {nearest(name, NETWORKS)}")
     known = inspect.signature(NETWORKS[name]).parameters
     for argument in arguments:
         if argument not in known:
             raise ConfigError(f"The network {name!r} takes no {argument!r}; {nearest(argument, known)}")
-    return NETWORKS[name](**arguments)
+    try:
+        return NETWORKS[name](**arguments)
+    except (ValueError, TypeError, AssertionError, IndexError) as error:
+        given = ", ".join(f"{name} = {value}" for name, value in arguments.items())
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise ConfigError(f"The network {name!r} cannot be built with {given}: {reason}; correct these.") from error
 
 
 class _NormInPlace(nn.GroupNorm):

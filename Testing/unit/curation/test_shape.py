@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hnseg.curation.shape import Boxed, ShapeSettings, onto, proof, reshaped, shaped_grid
-from hnseg.curation.skull import find_brain
 from hnseg.errors import ConfigError, GeometryMismatch, UnsupportedImage
+from hnseg.image.brain import find_brain
 from hnseg.image.files import read_volume
 from hnseg.image.grid import Grid
 from hnseg.image.segmentation import Segmentation

@@ -72,3 +72,9 @@ def test_an_unknown_network_or_argument_is_named_with_the_nearest_known_one():
         build_network("subpixl_unet")
     with pytest.raises(ConfigError, match="did you mean 'filters'"):
         build_network("subpixel_unet", in_channels=1, out_channels=2, filter=[4, 4, 8])
+
+
+@pytest.mark.parametrize("name", ["nnunet", "subpixel_unet"])
+def test_values_that_make_no_network_are_named(name):
+    with pytest.raises(ConfigError, match=rf"{name}.* cannot be built with .*filters = \[4, 8\]: .* correct these"):
+        build_network(name, in_channels=4, out_channels=3, filters=[4, 8])
