@@ -92,6 +92,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _tiny_model(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny model is the one that every door finds, child processes included."""
+    """The tiny model is the one that every door finds, child processes included, each with one thread: two threads add in
+    another order, and a random network has voxels where that decides.
+    """
     monkeypatch.setenv(MODELS_VARIABLE, str(models))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from hnseg.image.files import read_volume
 from hnseg.inference.segment import segment
 from hnseg.models.networks import build_network
 from hnseg.organs import find_organ
+from hnseg_training import sources
 from hnseg_training.cases import prepare
-from hnseg_training.config import load_config, smoke, with_steps
+from hnseg_training.cli import main
+from hnseg_training.config import CohortConfig, load_config, smoke, with_steps
 from hnseg_training.export import export
 from hnseg_training.fit import averaged_weights, fit
 from hnseg_training.module import _overlaps, channels
@@ -74,6 +77,34 @@ def test_every_system_trains_and_its_bundle_segments(path, tiny_cohort, tmp_path
     assert not config.optimisation.validate_every or {"val_loss", "val_dsc"} <= logged
     assert (tmp_path / "run" / "organ_patches.csv").exists()
     assert (tmp_path / "run" / "curves.svg").exists()
+
+
+@pytest.fixture(scope="module")
+def one_phantom():
+    """Every phantom of a smoke run is the same one, rendered once."""
+    made = cache(partial(sources.phantom_case, 0, CohortConfig()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "phantom_case", lambda seed, cohort: dataclasses.replace(made(), name=f"phantom-{seed}"))
+        yield
+
+
+@pytest.mark.slow
+@each
+def test_a_smoke_run_from_the_command_line_leaves_a_checkpoint(path, one_phantom, tmp_path):
+    assert main(["fit", "--config", str(path), "--smoke", "--runs", str(tmp_path)]) == 0
+    assert (tmp_path / f"{load_config(path).name}-smoke" / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.slow
+def test_a_smoke_cross_validation_pools_the_patients_of_both_folds(one_phantom, tmp_path, capsys):
+    config = next(path for path in CONFIGS if path.stem == "resunet2d")
+    assert main(["cross-validate", "--config", str(config), "--smoke", "--runs", str(tmp_path)]) == 0
+    assert "| resunet2d-smoke | 2 |" in capsys.readouterr().out
+    output = tmp_path / "resunet2d-smoke-cross-validation"
+    (page,) = output.glob("phantom-ct.html")
+    assert page.read_text().count("data:image/svg") >= 2
+    curves = sorted(tmp_path.glob("resunet2d-smoke-fold*/curves.svg"))
+    assert len(curves) == 2
 
 
 @each
