@@ -78,9 +78,10 @@ def validate(
 
 
 def _modes(cohort: CohortConfig, case: RawCase) -> list[tuple[str, Volume | None]]:
+    cases = cohort.source if cohort.variation == 1 else f"{cohort.source} varied {cohort.variation:g} times"
     if case.mr is None:
-        return [(f"{cohort.source}, CT", None)]
-    return [(f"{cohort.source}, CT + MR", case.mr), (f"{cohort.source}, CT", None)]
+        return [(f"{cases}, CT", None)]
+    return [(f"{cases}, CT + MR", case.mr), (f"{cases}, CT", None)]
 
 
 def _place(cohort: CohortConfig, case: RawCase) -> sitk.Transform | None:

@@ -92,7 +92,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _tiny_model(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny model is the one that every door finds, child processes included, each with one thread: two threads add in
+    """The tiny model is the one that every door finds, child processes included. Each has one thread: two add in
     another order, and a random network has voxels where that decides.
     """
     monkeypatch.setenv(MODELS_VARIABLE, str(models))
