@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("claims", nargs="*", help=f"of {', '.join(claim.key for claim in CLAIMS)}")
     parser.add_argument("--runs", type=Path, default=Path("runs/study"))
     parser.add_argument("--openkbp", type=Path, default=Path("../shared/data/openkbp"))
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--no-run", action="store_true", help="leave out what has not been trained")
     parser.add_argument("--page", type=Path, help="put the summary and its figure here")
     arguments = parser.parse_args()
@@ -134,31 +134,33 @@ def changed(config: TrainConfig, changes: Overrides) -> TrainConfig:
 
 @dataclass(frozen=True)
 class Finding:
-    """The claim's last variant against its first."""
+    """The claim's last variant against its first. ``noise``: how far seeds alone lie apart, None where not known."""
 
     test: PairedTest
-    noise: float
+    noise: float | None
 
     @property
     def words(self) -> str:
         """What can be said: a difference counts if it is unlikely by chance and larger than between seeds."""
         if not self.test.p < SURE:
             return "no difference can be told"
-        if abs(self.test.difference) <= self.noise:
+        if self.noise is not None and abs(self.test.difference) <= self.noise:
             return "no more than seeds differ"
-        return "as claimed" if self.test.difference > 0 else "**the other way round**"
+        words = "as claimed" if self.test.difference > 0 else "**the other way round**"
+        return words if self.noise is not None else f"{words}, seeds not compared"
 
 
-def noise_of(tried: Mapping[str, Sequence[Cohort]]) -> float:
-    """The largest difference in mean DSC between trainings that differ in their seed alone; 0 if unknown."""
+def noise_of(tried: Mapping[str, Sequence[Cohort]]) -> float | None:
+    """The largest difference in mean DSC between trainings that differ in their seed alone; None if unknown."""
     means = [cohort.mean()["dsc"] for cohort in tried.get(NOISE, ())]
-    return max(means) - min(means) if means else 0.0
+    return max(means) - min(means) if means else None
 
 
 def summary(tried: Mapping[str, Sequence[Cohort]], steps: int) -> Iterator[str]:
     """The lines of the page."""
     noise = noise_of(tried)
-    yield f"{steps} steps each. Trainings of one system that differ in their seed alone lie {100 * noise:.1f} apart."
+    apart = "have not been run" if noise is None else f"lie {100 * noise:.1f} apart"
+    yield f"{steps} steps each. Trainings of one system that differ in their seed alone {apart}."
     yield ""
     yield "| report | claim | DSC, % | last − first, 95 % interval | p | n | what we see | `study.py …` |"
     yield "|---|---|---|---|---|---|---|---|"
@@ -168,7 +170,7 @@ def summary(tried: Mapping[str, Sequence[Cohort]], steps: int) -> Iterator[str]:
         yield f"\nNot run: {', '.join(missing)}."
 
 
-def _row(claim: Claim, systems: Sequence[Cohort], noise: float) -> str:
+def _row(claim: Claim, systems: Sequence[Cohort], noise: float | None) -> str:
     test = paired_tests(systems[-1], systems[0], "dsc")[0]
     shown = "; ".join(
         f"`{variant.name or variant.base}` {100 * system.mean()['dsc']:.1f}"

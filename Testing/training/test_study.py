@@ -138,6 +138,14 @@ def test_a_difference_counts_if_it_is_unlikely_and_larger_than_between_seeds(dif
     assert study.Finding(PairedTest("all", "dsc", 8, difference, -1.0, 1.0, p), noise=0.05).words == words
 
 
+def test_a_difference_is_not_weighed_against_seeds_that_were_not_run():
+    found = study.Finding(PairedTest("all", "dsc", 8, 0.06, 0.01, 0.1, 0.01), noise=study.noise_of({}))
+    assert found.words == "as claimed, seeds not compared"
+    assert next(study.summary({}, 1000)) == (
+        "1000 steps each. Trainings of one system that differ in their seed alone have not been run."
+    )
+
+
 def cohort(system, *values):
     cases = [(f"case {n}", Scores((OrganScores("Brainstem", 20.0, 20.0, 0.0, dsc=dsc),), 2.0, 400.0, ()))
              for n, dsc in enumerate(values)]  # fmt: skip
