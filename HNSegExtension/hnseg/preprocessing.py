@@ -139,7 +139,8 @@ def working_grid(ct: Volume, body: Volume, settings: PreprocessSettings) -> Grid
     canonical_ct = canonical(ct).grid
     occupied = np.argwhere(body.array_kji)[:, ::-1]
     if settings.below_brain_mm:
-        occupied = _above(occupied, body.grid, _lowest_z(ct, settings.below_brain_mm))
+        heights = body.grid.to_lps(occupied)[:, 2]
+        occupied = occupied[heights >= _lowest_z(ct, settings.below_brain_mm)]
     ends = np.stack([occupied.min(axis=0) - 0.5, occupied.max(axis=0) + 0.5])
     corners = np.array([[ends[n, axis] for axis, n in enumerate(pick)] for pick in product((0, 1), repeat=3)])
     # Rounded: the last bit of a direction, which differs with the file format, must not move the grid by a voxel.
@@ -151,15 +152,11 @@ def working_grid(ct: Volume, body: Volume, settings: PreprocessSettings) -> Grid
 
 
 def _lowest_z(ct: Volume, below_brain_mm: float) -> float:
-    """LPS z, mm."""
+    """Where the head ends, LPS z, mm; −∞ of a CT that shows no brain."""
     try:
         return find_brain(ct).low_lps[2] - below_brain_mm
     except UnsupportedImage:
         return -np.inf
-
-
-def _above(voxels_ijk: NDArray[np.intp], grid: Grid, lowest_z: float) -> NDArray[np.intp]:
-    return voxels_ijk[grid.to_lps(voxels_ijk)[:, 2] >= lowest_z]
 
 
 def scale_window(

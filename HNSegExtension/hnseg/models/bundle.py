@@ -264,7 +264,7 @@ def _due(metadata: BundleMetadata) -> tuple[str, ...]:
 def _build(settings: NetworkSettings, patch_kji: tuple[int, int, int], name: str) -> nn.Module:
     try:
         network = build_network(settings.name, **settings.arguments)
-    except (ConfigError, TypeError, ValueError) as error:
+    except ConfigError as error:
         raise ModelError(f"The network of {name!r} cannot be built: {error}") from error
     divisor = getattr(network, "divisor", (1, 1, 1))
     if any(n % d for n, d in zip(patch_kji, divisor, strict=True)):

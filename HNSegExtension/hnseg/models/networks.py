@@ -214,7 +214,7 @@ def build_network(name: str, **arguments: Any) -> nn.Module:
     try:
         return NETWORKS[name](**arguments)
     except (ValueError, TypeError, AssertionError, IndexError) as error:
-        given = ", ".join(f"{name} = {value}" for name, value in arguments.items())
+        given = ", ".join(f"{argument} = {value}" for argument, value in arguments.items())
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ConfigError(f"The network {name!r} cannot be built with {given}: {reason}; correct these.") from error
 
