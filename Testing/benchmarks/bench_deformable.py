@@ -17,6 +17,8 @@ import argparse
 import json
 import subprocess
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +81,7 @@ def ours(c: Case, truth: Truth, start: Registration) -> list[Row]:
     ]
 
 
-def elastix(c: Case, truth: Truth, start: Registration, python: str, iterations: int) -> Row:
+def elastix(c: Case, truth: Truth, start: Registration, *, python: str, iterations: int) -> list[Row]:
     """The same MR, its header moved to our rigid pose, so that elastix starts where ours does."""
     pose = from_transform(start.transform)
     grid = Grid.from_affine(c.mr.grid.shape_kji, inverse(pose) @ c.mr.grid.ijk_to_lps)
@@ -90,10 +92,10 @@ def elastix(c: Case, truth: Truth, start: Registration, python: str, iterations:
         np.save(folder / "points.npy", truth.points)
         done = subprocess.run([python, str(PEER), name, str(iterations)], capture_output=True, text=True, check=False)
         if done.returncode:
-            return {"engine": "elastix", "not run": done.stderr.strip().splitlines()[-1][:200]}
+            return [{"engine": "elastix", "not run": done.stderr.strip().splitlines()[-1][:200]}]
         places, seconds = np.load(folder / "moved.npy"), float((folder / "seconds.txt").read_text())
     rigid = at(start.transform, truth.points)
-    return truth.row(f"elastix, {iterations} iterations", moved(places, pose), rigid, seconds)
+    return [truth.row(f"elastix, {iterations} iterations", moved(places, pose), rigid, seconds)]
 
 
 def summary(rows: list[Row]) -> Row:
@@ -126,15 +128,17 @@ def main() -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     rows: list[Row] = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     for n, seed in enumerate(range(args.seed, args.seed + args.patients)):
-        if not any(row["patient"] == seed for row in rows):
+        done = {row["engine"].split(",")[0] for row in rows if row["patient"] == seed}
+        missing: list[Callable[[Case, Truth, Registration], list[Row]]] = [] if "deformable" in done else [ours]
+        if args.elastix_python and n < args.elastix and "elastix" not in done:
+            missing.append(partial(elastix, python=args.elastix_python, iterations=args.iterations))
+        if missing:
             c = case(seed, deformed=True, cache=cache)
             truth, start = Truth(c, cache), register_rigid(c.ct, c.mr)
-            found = ours(c, truth, start)
-            if args.elastix_python and n < args.elastix:
-                found.append(elastix(c, truth, start, args.elastix_python, args.iterations))
-            rows += [{"patient": seed} | row for row in found]
+            found = [{"patient": seed} | row for engine in missing for row in engine(c, truth, start)]
+            rows += found
             with kept.open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows[-len(found) :])
+                file.writelines(json.dumps(row) + "\n" for row in found)
         args.out.write_text(json.dumps({"summary": summary(rows), "rows": rows}, indent=1) + "\n")
 
 

@@ -1,9 +1,9 @@
 """The streaming sliding-window predictor.
 
-Windows run in rows along k. Their softmax outputs are blended with Gaussian weights in a rolling slab that is one
-patch deep; as soon as no further window can reach a slice, it is divided by its weights, its labels are written to the
-CT grid (`upsample`), its confidence is counted, and its place in the slab is used again. The full probabilities never
-exist: the largest thing held is classes × patch depth × the working grid's cross-section.
+Windows run in rows along k. Their softmax outputs are blended with Gaussian weights in a rolling slab (`slab`) that is
+one patch deep; as soon as no further window can reach a slice, it is divided by its weights, its labels are written to
+the CT grid (`upsample`), its confidence is counted, and its place in the slab is used again. The full probabilities
+never exist: what is held is the few classes that count at each place, patch depth × the working grid's cross-section.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from hnseg.image.orient import canonical
 from hnseg.image.volume import Volume
 from hnseg.inference.confidence import Confidence, ConfidenceTally
 from hnseg.inference.devices import Plan, Precision, is_out_of_memory, memory_ladder
-from hnseg.inference.tiles import TileSettings, WindowRow, importance, window_rows
+from hnseg.inference.slab import RollingSlab
+from hnseg.inference.tiles import TileSettings, importance, window_rows
 from hnseg.inference.upsample import LabelUpsampler, ProbabilitySlice, axis_maps
 from hnseg.preprocessing import NetworkInput
 
@@ -151,21 +152,20 @@ class _Run:
         done = 0
         for row in self._rows:
             yield from slab.finish_before(min(row.k, depth))
-            for starts, logits in self._row_logits(row):
-                for (j, i), block in zip(starts, logits, strict=True):
-                    slab.add(block, self._weight, (row.k, j, i))
+            for first in range(0, len(row.starts_ji), self._plan.batch):
+                starts = row.starts_ji[first : first + self._plan.batch]
+                self._add_windows(slab, row.k, starts)
                 done += len(starts)
                 report(done / total, f"Window {done} of {total}")
         yield from slab.finish_before(depth)
 
-    def _row_logits(self, row: WindowRow) -> Iterator[tuple[Sequence[tuple[int, int]], Tensor]]:
-        """Batches of windows with what the network says of them, (n, C, *patch)."""
+    def _add_windows(self, slab: RollingSlab, k: int, starts_ji: Sequence[tuple[int, int]]) -> None:
+        """What the network says of a batch of windows; it is forgotten before the next is asked for."""
         pk, pj, pi = self._patch
-        for first in range(0, len(row.starts_ji), self._plan.batch):
-            starts = row.starts_ji[first : first + self._plan.batch]
-            windows = [self._image[:, row.k : row.k + pk, j : j + pj, i : i + pi] for j, i in starts]
-            batch = torch.from_numpy(np.stack(windows)).to(self._plan.device, non_blocking=True)
-            yield starts, self._logits(batch)
+        windows = [self._image[:, k : k + pk, j : j + pj, i : i + pi] for j, i in starts_ji]
+        batch = torch.from_numpy(np.stack(windows)).to(self._plan.device, non_blocking=True)
+        for (j, i), logits in zip(starts_ji, self._logits(batch), strict=True):
+            slab.add(logits, self._weight, (k, j, i))
 
     def _logits(self, batch: Tensor) -> Tensor:
         dtype = self._plan.dtype
@@ -175,66 +175,6 @@ class _Run:
         if logits.shape != expected:
             raise ModelError(f"The network gave {tuple(logits.shape)} where {expected} was due; repair the bundle.")
         return logits
-
-
-def weighted_softmax_(logits: Tensor, weight: Tensor) -> Tensor:
-    """Softmax over axis 0, times ``weight`` (K, J, I), written over ``logits``: no second array of that size."""
-    logits -= logits.amax(dim=0)
-    logits.exp_()
-    logits *= weight / logits.sum(dim=0)
-    return logits
-
-
-class RollingSlab:
-    """Weighted sums of probabilities, or logits, for the slices that windows may still reach; slice k lives at k modulo
-    the depth.
-    """
-
-    def __init__(
-        self, classes: int, depth: int, shape_ji: Sequence[int], device: torch.device, *, of_logits: bool = False
-    ) -> None:
-        self._weighted = torch.mul if of_logits else weighted_softmax_
-        self._sums = torch.zeros((depth, classes, *shape_ji), device=device)
-        self._weights = torch.zeros((depth, *shape_ji), device=device)
-        self._next = 0
-        # On a CPU one slice at a time, which then stays in the cache.
-        self._at_once = 1 if device.type == "cpu" else depth
-
-    def add(self, logits: Tensor, weight: Tensor, start_kji: tuple[int, int, int]) -> None:
-        """Add a window, weighted; of ``logits`` (C, K, J, I) what lies in the padding is dropped."""
-        k, j, i = start_kji
-        depth, _, height, width = self._sums.shape
-        span_j, span_i = slice(j, j + logits.shape[2]), slice(i, i + logits.shape[3])
-        logits, weight = (
-            part[..., :depth, : height - j, : width - i].to(self._sums.device) for part in (logits, weight)
-        )
-        for slots, part in _ring_parts(k, logits.shape[1], depth, self._at_once):
-            block = self._weighted(logits[:, part].to(torch.float32, copy=True), weight[part])
-            self._sums[slots, :, span_j, span_i] += block.transpose(0, 1)
-            self._weights[slots, span_j, span_i] += weight[part]
-
-    def finish_before(self, k: int) -> Iterator[tuple[int, Tensor]]:
-        """Slices not yet given and below ``k``: (index, means (C, J, I)); voxels that no window saw are background."""
-        for index in range(self._next, k):
-            slot = index % len(self._sums)
-            weight = self._weights[slot]
-            seen = weight > 0
-            values = self._sums[slot] / torch.where(seen, weight, 1.0)
-            values[0] = torch.where(seen, values[0], 1.0)
-            self._sums[slot] = 0
-            self._weights[slot] = 0
-            self._next = index + 1
-            yield index, values
-
-
-def _ring_parts(start: int, count: int, depth: int, at_once: int) -> Iterator[tuple[slice, slice]]:
-    """Runs of ≤ ``at_once`` slots that ``count`` ≤ ``depth`` slices from ``start`` on occupy, and their indices."""
-    done = 0
-    while done < count:
-        slot = (start + done) % depth
-        run = min(at_once, count - done, depth - slot)
-        yield slice(slot, slot + run), slice(done, done + run)
-        done += run
 
 
 def _missing(shape_kji: Sequence[int], patch_kji: Sequence[int]) -> list[tuple[int, int]]:

@@ -20,6 +20,7 @@ from torch.nn.functional import embedding_bag
 
 from hnseg.errors import GeometryMismatch
 from hnseg.image.grid import Grid
+from hnseg.inference.slab import NEGLIGIBLE
 
 _MIXED = 255
 _POINTS_PER_CHUNK = 1 << 18
@@ -94,7 +95,7 @@ class LabelUpsampler:
 
     ``out_kji``: uint8 array on a grid parallel to the working grid, any strides, zero beforehand; only what the working
     grid reaches is written. ``labels``: the label of each class. ``least``: what the largest value of a voxel is never
-    below; None stands for probabilities that sum to 1.
+    below; None stands for the slab's probabilities.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class LabelUpsampler:
         least: float | None = None,
     ) -> None:
         # C probabilities that sum to 1 have a largest of at least 1/C, and interpolation never exceeds the corners.
-        self._least = (1 - 1e-4) / len(labels) if least is None else least
+        self._least = (1 - 1e-4) / len(labels) - NEGLIGIBLE if least is None else least
         along_k, self._along_j, self._along_i = maps
         self._out = out_kji[:, self._along_j.span, self._along_i.span]
         self._label_of = np.zeros(256, np.uint8)

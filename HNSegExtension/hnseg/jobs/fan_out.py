@@ -22,6 +22,14 @@ Task = Callable[[OnProgress], T]
 _TOPIC = "hnseg-progress"
 _CONNECT_WITHIN_S = 10
 _LOOK_EVERY_S = 0.2
+_KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+}
+"""For glibc. A Dask worker computes in a thread, whose large arrays would go back to the system as soon as they are
+freed: half of two workers' time then goes into the kernel's clearing of fresh pages.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +126,7 @@ def _result(future: Any) -> Any:
 @contextlib.contextmanager
 def _client(fan_out: FanOut) -> Iterator[Client]:
     """A client of the given scheduler, or of a cluster of this machine's own that ends with the block."""
+    import dask
     from distributed import Client, LocalCluster
 
     if fan_out.scheduler is not None:
@@ -127,6 +136,7 @@ def _client(fan_out: FanOut) -> Iterator[Client]:
     threads = max(1, (os.cpu_count() or 1) // fan_out.workers)
     with (
         tempfile.TemporaryDirectory(prefix="hnseg-dask-") as folder,
+        dask.config.set({f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in _KEEP_MEMORY.items()}),
         LocalCluster(
             n_workers=fan_out.workers,
             threads_per_worker=1,

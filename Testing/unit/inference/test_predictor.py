@@ -17,7 +17,7 @@ from hnseg.image.grid import Grid
 from hnseg.image.orient import canonical
 from hnseg.image.resample import resample
 from hnseg.image.volume import Volume
-from hnseg.inference import predictor
+from hnseg.inference import slab
 from hnseg.inference.predictor import Prediction, predict_labels
 from hnseg.inference.tiles import TileSettings, importance, window_rows
 from hnseg.preprocessing import NetworkInput
@@ -230,7 +230,7 @@ def test_when_every_plan_runs_out_of_memory_a_device_error_says_so(monkeypatch: 
     def exhausted(*_arguments: object) -> None:
         raise RuntimeError("CUDA out of memory.")
 
-    monkeypatch.setattr(predictor, "weighted_softmax_", exhausted)
+    monkeypatch.setattr(slab, "exponentials", exhausted)
     with pytest.raises(DeviceError, match="more memory"):
         predict(network_input(CT_GRIDS["straight"]), CT_GRIDS["straight"], TileSettings((6, 8, 5)), (0, 1))
 
