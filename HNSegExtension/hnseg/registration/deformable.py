@@ -60,7 +60,7 @@ LEAST_GAIN = 0.02
 the pose is right already, 1.5 % are gained by moving glands and lips a third of a millimetre off.
 """
 UNSURE_MM = 0.7
-"""Displacements of this length are halved: so far, blurred borders alone move glands and lips. Longer ones hardly change."""
+"""Displacements of this length are halved: so far, blurred borders alone move glands and lips. Longer ones stay."""
 _BINS = 32
 _NEAR_MM = 6.0
 _SKULL_MM = 4.0
