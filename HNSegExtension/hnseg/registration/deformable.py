@@ -55,10 +55,8 @@ REST = 0.003
 """Nats per mm² of squared displacement, where as much is out of the MR's sight as it shows."""
 SMALLEST_JACOBIAN = 0.1
 _STIFFER = 3.0
-LEAST_GAIN = 0.02
-"""Relative gain of information for which the bending is kept. One that brings the organs nearer gains 2.5 to 7 %; where
-the pose is right already, 1.5 % are gained by moving glands and lips a third of a millimetre off.
-"""
+LEAST_GAIN = 0.005
+"""Relative gain of information for which the bending is kept. One that brings the organs nearer gains 1 to 5 %."""
 UNSURE_MM = 0.7
 """Displacements of this length are halved: so far, blurred borders alone move glands and lips. Longer ones stay."""
 _BINS = 32
