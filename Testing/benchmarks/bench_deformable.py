@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from hnseg.image.files import read_transform, read_volume, write_volume
 from hnseg.image.grid import Grid
+from hnseg.image.resample import resample
 from hnseg.image.volume import Volume
 from hnseg.organs import find_organ
 from hnseg.registration import Registration, register_deformable, register_rigid
@@ -82,13 +83,17 @@ def ours(c: Case, truth: Truth, start: Registration) -> list[Row]:
 
 
 def elastix(c: Case, truth: Truth, start: Registration, *, python: str, iterations: int) -> list[Row]:
-    """The same MR, its header moved to our rigid pose, so that elastix starts where ours does."""
+    """The same MR, its header moved to our rigid pose, so that elastix starts where ours does. It is told where the MR
+    has data: it would end with an error as soon as its random sample region has none.
+    """
     pose = from_transform(start.transform)
     grid = Grid.from_affine(c.mr.grid.shape_kji, inverse(pose) @ c.mr.grid.ijk_to_lps)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_volume(c.ct, folder / "fixed.nrrd")
         write_volume(Volume(c.mr.array_kji, grid), folder / "moving.nrrd")
+        shown = Volume(np.ones(grid.shape_kji, np.uint8), grid)
+        write_volume(resample(shown, c.ct.grid, interpolation="nearest"), folder / "mask.nrrd")
         np.save(folder / "points.npy", truth.points)
         done = subprocess.run([python, str(PEER), name, str(iterations)], capture_output=True, text=True, check=False)
         if done.returncode:
