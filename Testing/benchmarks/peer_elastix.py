@@ -2,10 +2,11 @@
 
     python peer_elastix.py FOLDER ITERATIONS
 
-FOLDER holds ``fixed.nrrd``, ``moving.nrrd``, ``mask.nrrd`` (where the fixed image is to be compared) and ``points.npy``
-((N, 3), fixed image, LPS mm); ``moved.npy`` and ``seconds.txt`` are written. Rigid, then a three-level B-spline, with the
-settings of the elastix model zoo's Par0023 (Leibfarth et al., Acta Oncologica 52, 2013: CT and MR of head and neck; 5000
-iterations per level); only the pyramid's last factor is 1 and not 0.5, as elastix takes whole numbers there.
+FOLDER holds ``fixed.nrrd``, ``moving.nrrd``, ``mask.nrrd`` (where the fixed image is to be compared) and
+``points.npy`` ((N, 3), fixed image, LPS mm); ``moved.npy`` and ``seconds.txt`` are written. Rigid, then a three-level
+B-spline, with the settings of the elastix model zoo's Par0023 (Leibfarth et al., Acta Oncologica 52, 2013: CT and MR
+of head and neck; 5000 iterations per level); only the pyramid's last factor is 1 and not 0.5, as elastix takes whole
+numbers there.
 """
 
 from __future__ import annotations
