@@ -13,6 +13,7 @@ from hnseg.image.files import read_transform, write_transform
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.registration import DeformableRegistration, Quality, Registration, deformable, register_deformable
+from hnseg.registration.bending import ControlLattice
 from hnseg.registration.deformable import BendingLevel
 from hnseg.registration.images import prepare_ct
 from hnseg.registration.poses import from_transform, inverse, moved, to_transform
@@ -161,3 +162,12 @@ def test_the_skull_holds_the_brain_and_not_the_jaw(head) -> None:
 def test_a_ct_without_a_brain_has_no_skull() -> None:
     fat = Volume(np.full((12, 12, 12), -100, dtype=np.int16), Grid((12, 12, 12), (5.0, 5.0, 5.0)))
     assert not skull(prepare_ct(fat, 5.0)).any()
+
+
+@pytest.mark.parametrize(("length", "left"), [(0.35, 0.07), (0.7, 0.35), (2.1, 1.89), (7.0, 6.93)])
+def test_short_displacements_are_damped_and_long_ones_stay(length: float, left: float) -> None:
+    lattice = ControlLattice(np.array([-100.0, -80.0, -60.0]), 32.0, (6, 7, 8))
+    coefficients = np.tile(length * np.array([2.0, -1.0, 2.0]) / 3, (lattice.points, 1))
+    damped = deformable._damped(lattice, coefficients)
+    inside = lattice.displacement(damped, [[10.0, 20.0, 30.0], [-20.0, 5.0, 10.0]])
+    np.testing.assert_allclose(inside, left * np.array([[2.0, -1.0, 2.0]] * 2) / 3, atol=1e-6)
