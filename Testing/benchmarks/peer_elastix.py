@@ -6,7 +6,7 @@ FOLDER holds ``fixed.nrrd``, ``moving.nrrd``, ``mask.nrrd`` (where the fixed ima
 ``points.npy`` ((N, 3), fixed image, LPS mm); ``moved.npy`` and ``seconds.txt`` are written. Rigid, then a three-level
 B-spline, with the settings of the elastix model zoo's Par0023 (Leibfarth et al., Acta Oncologica 52, 2013: CT and MR
 of head and neck; 5000 iterations per level); only the pyramid's last factor is 1 and not 0.5, as elastix takes whole
-numbers there.
+numbers there, and it may try oftener to find samples inside the mask.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SPLINE = COMMON | {
     "Metric1Weight": ["50"], "FinalGridSpacingInPhysicalUnits": ["15"], "GridSpacingSchedule": ["4", "2", "1"],
     "NumberOfHistogramBins": ["60"], "NumberOfSpatialSamples": ["10000"],
     "ImageSampler": ["MultiInputRandomCoordinate"], "UseRandomSampleRegion": ["true"], "SampleRegionSize": ["40"],
-    "MaximumNumberOfSamplingAttempts": ["5"],
+    "MaximumNumberOfSamplingAttempts": ["1000"],
 }  # fmt: skip
 
 
