@@ -83,17 +83,17 @@ def ours(c: Case, truth: Truth, start: Registration) -> list[Row]:
 
 
 def elastix(c: Case, truth: Truth, start: Registration, *, python: str, iterations: int) -> list[Row]:
-    """The same MR, its header moved to our rigid pose, so that elastix starts where ours does; it is told what of the CT
-    the MR covers.
+    """The same MR, its header moved to our rigid pose, so that elastix starts where ours does; and the part of the CT
+    that the MR covers.
     """
     pose = from_transform(start.transform)
     grid = Grid.from_affine(c.mr.grid.shape_kji, inverse(pose) @ c.mr.grid.ijk_to_lps)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_volume(c.ct, folder / "fixed.nrrd")
+        shown = resample(Volume(np.ones(grid.shape_kji, np.uint8), grid), c.ct.grid, interpolation="nearest")
+        places = np.argwhere(shown.array_kji)[:, ::-1]
+        write_volume(c.ct.cropped(places.min(axis=0), np.ptp(places, axis=0) + 1), folder / "fixed.nrrd")
         write_volume(Volume(c.mr.array_kji, grid), folder / "moving.nrrd")
-        shown = Volume(np.ones(grid.shape_kji, np.uint8), grid)
-        write_volume(resample(shown, c.ct.grid, interpolation="nearest"), folder / "mask.nrrd")
         np.save(folder / "points.npy", truth.points)
         done = subprocess.run([python, str(PEER), name, str(iterations)], capture_output=True, text=True, check=False)
         if done.returncode:

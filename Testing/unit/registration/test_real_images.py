@@ -24,4 +24,5 @@ def test_the_half_turn_of_the_tissue_phantom_is_found_and_no_other_pose_is_belie
     ct, mr = read_image(FOLDER / "mridir_ct_bin2.nrrd", modality="CT"), read_image(tmp_path, modality="MR")
     found = register_rigid(ct, mr)
     about_front_back = pose(np.diag([-1.0, 1.0, -1.0]))
-    assert degrees_between(from_transform(found.transform), about_front_back) < 10 or found.verdict == "failed"
+    assert degrees_between(from_transform(found.transform), about_front_back) < 10
+    assert found.verdict == "failed"  # made for heads, the check believes no pose of this one
