@@ -2,8 +2,6 @@
 
 import importlib.util
 import shutil
-import subprocess
-import sys
 import unittest
 from pathlib import Path
 from types import SimpleNamespace
@@ -167,20 +165,6 @@ def test_the_opened_case_lies_where_its_file_says(module, scene, cohort, tmp_pat
     assert volume_of(ct).grid.is_close(read_volume(folder / "ct.nrrd").grid)
     extent = segmentation.GetSegmentation().GetSegment("Brainstem").GetRepresentation("Binary labelmap").GetExtent()
     assert extent[1] - extent[0] >= 2
-
-
-def test_curation_needs_neither_torch_nor_monai():
-    code = (
-        "import sys\n"
-        "from importlib.abc import MetaPathFinder\n"
-        "class Absent(MetaPathFinder):\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name in ('torch', 'monai', 'highdicom', 'skimage', 'rich'): raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Absent())\n"
-        "import hnseg.jobs.curate_worker, hnseg.reporting.curation_page, hnseg.curation.layouts"
-    )
-    environment = {"PYTHONPATH": str(EXTENSION), "PATH": "", "HOME": "/tmp"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 @pytest.mark.slow

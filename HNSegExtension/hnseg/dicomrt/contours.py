@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import approximate_polygon, find_contours
 
 Mask = NDArray[np.bool_]
 Polygon = NDArray[np.float64]
@@ -55,6 +54,8 @@ def simplify(polygon: Polygon, *, tolerance: float, pixel: tuple[float, float] =
 
     Douglas and Peucker 1973. With 0, only vertices on straight runs go. A polygon never falls below three vertices.
     """
+    from skimage.measure import approximate_polygon  # filling does without, and curation reads contours only
+
     straight = _without_straight_runs(polygon)
     if tolerance <= 0 or len(straight) <= 4:
         return straight
@@ -87,6 +88,8 @@ def contains(polygon: Polygon, point: Sequence[float]) -> bool:
 
 def _loops(mask_ji: Mask) -> list[Polygon]:
     """Closed outlines through the middles between inner and outer pixel centres; holes run the other way round."""
+    from skimage.measure import find_contours
+
     padded = np.pad(mask_ji, 1).astype(np.float64)
     return [loop[:-1] - 1.0 for loop in find_contours(padded, 0.5, fully_connected="low", positive_orientation="high")]
 

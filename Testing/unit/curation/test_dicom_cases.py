@@ -1,10 +1,19 @@
 """Patients in DICOM folders: CT, MR and structure set find each other, and the case comes out on the CT's grid."""
 
+import json
+import subprocess
+import sys
+from importlib.metadata import packages_distributions, requires
+from pathlib import Path
+
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from hnseg.curation.bias import N4Settings
 from hnseg.curation.layouts import find_cases
 from hnseg.curation.settings import CurationSettings
 from hnseg.curation.sources import source_records
@@ -15,7 +24,9 @@ from hnseg.image.grid import Grid
 from hnseg.image.segmentation import Segmentation, read_segmentation
 from hnseg.image.volume import Volume
 from hnseg.jobs.curate import CurateRequest, run_curate
+from HNSegLib.setting_up import requirements
 
+EXTENSION = Path(__file__).parents[3] / "HNSegExtension"
 GRID = Grid((28, 24, 20), (6.0, 7.0, 8.0), (-80.0, -80.0, 300.0))
 
 
@@ -108,3 +119,48 @@ def test_contours_become_masks_on_the_cts_grid_and_nothing_names_the_patient(pat
     texts = [path.read_text() for path in out.rglob("*") if path.suffix in (".json", ".html", ".csv", ".tfm")]
     assert not any("Doe" in text or "4711" in text for text in texts)
     assert {*outcome.good, *outcome.doubtful} == {"jane", "jane again"}
+
+
+def not_promised():
+    """Modules installed here that curation's requirements in Slicer, and what those require in turn, do not bring."""
+    wanted = [one.name for one in requirements(EXTENSION / "HNSegLib" / "curation_requirements.txt")]
+    promised = {"hnseg"}
+    while wanted:
+        name = canonicalize_name(wanted.pop())
+        if name not in promised:
+            promised.add(name)
+            needs = map(Requirement, requires(name) or ())
+            wanted += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+    brought_by = packages_distributions()
+    return [name for name in brought_by if promised.isdisjoint(map(canonicalize_name, brought_by[name]))]
+
+
+ALONE = """
+import json, sys
+from importlib.abc import MetaPathFinder
+absent, request = json.load(sys.stdin)
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name in absent: raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+import hnseg.jobs.curate_worker
+from hnseg.jobs.curate import CurateRequest, run_curate
+outcome = run_curate(CurateRequest.from_json(request))
+assert not outcome.failed, outcome.failed
+"""
+
+
+def test_curation_of_contours_needs_no_more_than_its_requirements_in_slicer(patients, tmp_path):
+    """From DICOM with RTSTRUCT to the report, in a process that finds nothing else."""
+    absent = not_promised()
+    assert {"torch", "monai", "highdicom", "skimage"} <= set(absent)
+    settings = CurationSettings(registration="none", n4=N4Settings(levels=1, iterations=3))
+    request = CurateRequest(str(patients), str(tmp_path / "out"), settings)
+    environment = {"PYTHONPATH": str(EXTENSION), "PATH": "", "HOME": "/tmp"}
+    words = [sys.executable, "-c", ALONE]
+    given = json.dumps([absent, request.to_json()])
+    done = subprocess.run(words, input=given, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    masks = read_segmentation(tmp_path / "out" / "cases" / "jane" / "segmentation.seg.nrrd")
+    assert masks.mask("Parotid_L").array_kji.sum() == 4 * 4 * 4
+    assert (tmp_path / "out" / "report.html").is_file()
