@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -245,10 +246,41 @@ def test_the_nnunet_export_keeps_the_rules_of_its_format(curated):
     assert sorted(name for fold in folds for name in fold["val"]) == train
 
 
-def test_the_nnunet_export_passes_nnunets_own_integrity_check(curated):
-    name = "nnunetv2.experiment_planning.verify_dataset_integrity"
-    theirs = pytest.importorskip(name, reason="SKIPPED: nnU-Net v2 is not installed")
-    theirs.verify_dataset_integrity(str(curated[0] / "nnunet" / "Dataset501_HNSeg"), num_processes=1)
+CHECK = """
+import sys
+from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
+if __name__ == "__main__":
+    verify_dataset_integrity(sys.argv[1], num_processes=1)
+"""
+
+
+def checked_by_nnunet(dataset, folder):
+    """What nnU-Net's own integrity check says of a raw data set. It may live in an environment of its own."""
+    python = os.environ.get("HNSEG_NNUNET_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", "import nnunetv2"], capture_output=True, check=False).returncode:
+        assert python == sys.executable, f"HNSEG_NNUNET_PYTHON names {python}, which has no nnunetv2."
+        pytest.skip("nnU-Net v2 is not installed; HNSEG_NNUNET_PYTHON may name a Python that has it.")
+    script = folder / "check.py"  # a file, as its worker processes start from it
+    script.write_text(CHECK)
+    return subprocess.run([python, str(script), str(dataset)], capture_output=True, text=True, check=False)
+
+
+def test_the_nnunet_export_passes_nnunets_own_integrity_check(curated, tmp_path):
+    said = checked_by_nnunet(curated[0] / "nnunet" / "Dataset501_HNSeg", tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert "verify_dataset_integrity Done" in said.stdout
+    assert not re.search("error:|warning:|mismatch", said.stdout, re.IGNORECASE), said.stdout
+
+
+def test_nnunets_check_refuses_an_export_with_a_label_that_was_not_announced(curated, tmp_path):
+    """So that passing it means something."""
+    dataset = shutil.copytree(curated[0] / "nnunet" / "Dataset501_HNSeg", tmp_path / "Dataset501_HNSeg")
+    labels = next((dataset / "labelsTr").iterdir())
+    volume = read_volume(labels)
+    write_volume(volume.with_array(np.where(volume.array_kji == 1, 99, volume.array_kji).astype(np.uint8)), labels)
+    said = checked_by_nnunet(dataset, tmp_path)
+    assert said.returncode != 0
+    assert "unexpected labels" in said.stderr
 
 
 def test_ignored_masks_become_nnunets_ignore_label_unless_an_organ_is_there(curated):
