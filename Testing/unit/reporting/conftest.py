@@ -1,3 +1,12 @@
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -70,3 +79,38 @@ def record() -> RunRecord:
         warnings=("Beware of </script><b>tags</b>.",),
         seconds={"prediction": 61.5, "reading": 0.5},
     )
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ANSWER = """
+function answer(value) {
+  const said = document.createElement("pre");
+  said.id = "seen"; said.textContent = JSON.stringify(value);
+  document.body.append(said);
+}
+"""
+
+Asked = Callable[[Path, str], Any]
+
+
+@pytest.fixture(scope="session")
+def asked() -> Asked:
+    """What a real browser answers that opens a page and runs a script after the page's own; it calls ``answer``."""
+    if not BROWSER:
+        pytest.skip("The page was NOT tested: there is no Chromium on the PATH.")
+    return ask
+
+
+def ask(page: Path, script: str) -> Any:
+    asking = page.with_name("asking.html")
+    text = page.read_text(encoding="utf-8").replace("</body>", f"<script>{ANSWER}{script}</script></body>")
+    asking.write_text(text, encoding="utf-8")
+    words = [
+        str(BROWSER), "--headless", "--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-swiftshader",
+        "--window-size=1300,1200", "--virtual-time-budget=5000", f"--user-data-dir={page.parent / 'profile'}",
+        "--dump-dom", asking.as_uri(),
+    ]  # fmt: skip
+    found = subprocess.run(words, capture_output=True, text=True, timeout=240)
+    match = re.search(r'<pre id="seen">(.*?)</pre>', found.stdout, re.DOTALL)
+    assert match, found.stderr[-2000:]
+    return json.loads(html.unescape(match[1]))
