@@ -14,6 +14,8 @@ from hnseg.phantom.cohort import write_cohort
 
 CASES = 42
 FAR_MM = 5.0
+MISTAKEN, STRANGER = "case_02", "case_03"
+"""The first was given the second one's MR."""
 
 
 def plant(folder, cases):
@@ -25,12 +27,14 @@ def plant(folder, cases):
     table = folder / "OAR_data.csv"
     text = table.read_text().replace("OpticNrv_L", "OpticNrvL").replace("Cavity_Oral", "Cavity Oral")
     table.write_text(text.replace("0.5", "0,5"))
-    first, second = cases[0], cases[-1]
+    first, last = cases[0], cases[-1]
     left, right, spare = (first / f"{first.name}_OAR_Parotid_{side}.seg.nrrd" for side in ("L", "R", "X"))
     left.rename(spare), right.rename(left), spare.rename(right)
     lips = first / f"{first.name}_OAR_Lips.seg.nrrd"
     write_volume(read_volume(lips).with_array(np.zeros_like(read_volume(lips).array_kji)), lips)
-    (second / f"{second.name}_IMG_CT.nrrd").write_bytes(b"NRRD0004\ncut short")
+    theirs, own = (folder / name / f"{name}_IMG_MR_T1.nrrd" for name in (STRANGER, MISTAKEN))
+    shutil.copyfile(theirs, own)
+    (last / f"{last.name}_IMG_CT.nrrd").write_bytes(b"NRRD0004\ncut short")
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,17 @@ def test_a_cohort_with_every_oddity_becomes_a_data_set(curated):
         assert "OpticChiasm" not in records["case_19"].annotated
         assert set(records["case_19"].ignored) == {"Brainstem", "OpticNrv_L", "OpticNrv_R", "Pituitary"}
     assert sum(len(record.annotated) == len(ORGANS) for record in records.values()) >= CASES - 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_another_patients_mr_is_not_called_good(curated):
+    """Its case is doubtful, and has the MR only if the registration was doubtful, not failed."""
+    out, outcome, _ = curated
+    verdict = read_case(out / "cases" / MISTAKEN).alignment.verdict
+    assert verdict != "good"
+    assert MISTAKEN in outcome.doubtful
+    assert (out / "cases" / MISTAKEN / "mr.nrrd").exists() == (verdict == "doubtful")
 
 
 @pytest.mark.slow
