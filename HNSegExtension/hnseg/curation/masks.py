@@ -69,9 +69,9 @@ def stack(
     segments = boxed.segmentation.segments
     ignored = tuple(s.name for s in segments if partial == "ignore" and marks.get(s.name) == PARTIAL)
     counted = [segment for segment in segments if segment.name not in ignored]
-    labels = _with_targets(_organ_labels(boxed.segmentation, counted), boxed, targets)
+    labels = _with_targets(_organ_labels(boxed.segmentation, counted), boxed, counted, targets)
     annotated = tuple(s.name for s in counted if s.organ or s.name in targets)
-    overlaps = overlaps_of(boxed)
+    overlaps = overlaps_of(boxed, labels, ignored=ignored, targets=targets)
     remarks += _about_absent([name for name in asked if name not in targets], boxed, marks)
     remarks += (*check_sides(boxed), *_about_overlaps(overlaps), *_about_volumes(boxed, overlaps))
     return Stacked(boxed.segmentation, labels, annotated, ignored, overlaps, tuple(remarks))
@@ -170,10 +170,10 @@ def _organ_labels(segmentation: Segmentation, counted: Sequence[Segment]) -> Vol
     return replace(segmentation, segments=tuple(s for s in counted if s.organ)).to_labels()
 
 
-def _with_targets(labels: Volume, boxed: Boxed, targets: Sequence[str]) -> Volume:
+def _with_targets(labels: Volume, boxed: Boxed, counted: Sequence[Segment], targets: Sequence[str]) -> Volume:
     """The targets' voxels too, where no organ is."""
     array = labels.array_kji
-    for segment in boxed.segmentation.segments:
+    for segment in counted:
         if segment.name in targets and (box := boxed.box(segment)):
             array[box][boxed.mask(segment, box) & (array[box] == 0)] = segment.label
     return labels.with_array(array)
@@ -192,7 +192,7 @@ def _about_absent(asked: Iterable[str], boxed: Boxed, marks: Marks) -> Iterator[
 
 def _about_overlaps(overlaps: Overlaps) -> Iterator[Remark]:
     for conflict in overlaps.conflicts:
-        text = f"{conflict.winner} takes {conflict.ml:.3g} mL from {conflict.loser}: {conflict.reason}"
+        text = f"{conflict.winner} has {conflict.ml:.3g} mL that {conflict.loser} claims, too: {conflict.reason}"
         yield Remark("overlap", conflict.winner, text)
 
 

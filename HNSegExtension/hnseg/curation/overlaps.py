@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hnseg.evaluation.boxes import Box, Boxed
+from hnseg.evaluation.boxes import Box, Boxed, Mask
 from hnseg.image.segmentation import Segment
+from hnseg.image.volume import Volume
 from hnseg.organs import BY_NAME, ORGANS
+
+_NOWHERE = (slice(0), slice(0), slice(0))
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Voxels that two organs claim; the winner keeps them in the label map."""
+    """Voxels that two structures claim and the label map, on the CT's grid, gives to the winner."""
 
     winner: str
     loser: str
@@ -28,18 +32,14 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Overlaps:
-    """Voxels that each two organs share, (30, 30) in label order; an organ's own number on the diagonal."""
+    """Voxels that each two organs share, (30, 30) in label order; an organ's own number on the diagonal.
+
+    ``conflicts`` are of all structures, largest first. A voxel that neither of a pair got is no conflict of that pair.
+    """
 
     voxels: NDArray[np.int64]
     voxel_ml: float
-
-    @property
-    def conflicts(self) -> tuple[Conflict, ...]:
-        """Every pair that overlaps, largest first. Of two organs the one that is small by nature wins."""
-        pairs = [
-            (ORGANS[a].name, ORGANS[b].name, int(self.voxels[a, b])) for a, b in np.argwhere(np.triu(self.voxels, 1))
-        ]
-        return tuple(self._conflict(*pair) for pair in sorted(pairs, key=lambda pair: (-pair[2], pair)))
+    conflicts: tuple[Conflict, ...]
 
     def ml(self, organ: str) -> float:
         """The whole mask's volume, whoever else claims it."""
@@ -55,32 +55,52 @@ class Overlaps:
             writer.writerow([organ.name, *row])
         return text.getvalue()
 
-    def _conflict(self, first: str, second: str, voxels: int) -> Conflict:
-        winner, loser = sorted((BY_NAME[first], BY_NAME[second]), key=lambda organ: organ.priority)
-        reason = (
-            f"{winner.name} is the smaller by nature ({winner.typical_ml:g} mL against {loser.typical_ml:g} mL) and "
-            "would lose more."
-        )
-        return Conflict(winner.name, loser.name, voxels, voxels * self.voxel_ml, reason)
 
-
-def overlaps_of(boxed: Boxed) -> Overlaps:
-    """Count them; only organs of the table count."""
-    organs = [(organ.label - 1, segment) for segment in boxed.segmentation.segments if (organ := segment.organ)]
+def overlaps_of(boxed: Boxed, labels: Volume, *, ignored: Sequence[str] = (), targets: Sequence[str] = ()) -> Overlaps:
+    """Count them, and ask the label map who got the voxels. ``ignored`` and ``targets`` say why."""
+    segments = boxed.segmentation.segments
     voxels = np.zeros((len(ORGANS), len(ORGANS)), np.int64)
-    for at, segment in organs:
-        box = boxed.box(segment)
-        voxels[at, at] = np.count_nonzero(boxed.mask(segment, box)) if box else 0
-    for (a, first), (b, second) in combinations(organs, 2):
-        voxels[a, b] = voxels[b, a] = _shared(boxed, first, second)
-    return Overlaps(voxels, boxed.grid.voxel_ml)
+    for segment in segments:
+        if (organ := segment.organ) and (box := boxed.box(segment)):
+            at = organ.label - 1
+            voxels[at, at] = np.count_nonzero(boxed.mask(segment, box))
+    conflicts = list[Conflict]()
+    for first, second in combinations(segments, 2):
+        box, shared = _shared(boxed, first, second)
+        if not shared.any():
+            continue
+        if first.organ and second.organ:
+            a, b = first.organ.label - 1, second.organ.label - 1
+            voxels[a, b] = voxels[b, a] = np.count_nonzero(shared)
+        for winner, loser in ((first, second), (second, first)):
+            if got := int(np.count_nonzero(labels.array_kji[box][shared] == winner.label)):
+                reason = _reason(winner, loser, ignored=ignored, targets=targets)
+                conflicts.append(Conflict(winner.name, loser.name, got, got * boxed.grid.voxel_ml, reason))
+    conflicts.sort(key=lambda one: (-one.voxels, one.winner, one.loser))
+    return Overlaps(voxels, boxed.grid.voxel_ml, tuple(conflicts))
 
 
-def _shared(boxed: Boxed, first: Segment, second: Segment) -> int:
-    if first.layer == second.layer:
-        return 0
-    box = _common(boxed.box(first), boxed.box(second))
-    return int(np.count_nonzero(boxed.mask(first, box) & boxed.mask(second, box))) if box else 0
+def _reason(winner: Segment, loser: Segment, *, ignored: Sequence[str], targets: Sequence[str]) -> str:
+    if loser.name in ignored:
+        return f"{loser.name} is marked as partial or corrupted and stays out of the label map."
+    if winner.organ and loser.organ:
+        return (
+            f"{winner.name} is the smaller by nature ({winner.organ.typical_ml:g} mL against "
+            f"{loser.organ.typical_ml:g} mL) and would lose more."
+        )
+    if loser.name not in targets:
+        return f"{loser.name} is no organ of the table and stays in the segmentation alone."
+    if winner.organ:
+        return f"{loser.name} is a target, and a target gets only what no organ claims."
+    return f"{winner.name} comes before {loser.name} among the targets."
+
+
+def _shared(boxed: Boxed, first: Segment, second: Segment) -> tuple[Box, Mask]:
+    """A box, and the voxels in it that are in both."""
+    box = _common(boxed.box(first), boxed.box(second)) if first.layer != second.layer else None
+    if box is None:
+        return _NOWHERE, np.zeros((0, 0, 0), np.bool_)
+    return box, boxed.mask(first, box) & boxed.mask(second, box)
 
 
 def _common(first: Box | None, second: Box | None) -> Box | None:

@@ -83,7 +83,7 @@ def _cards(cohort: CuratedCohort) -> str:
         (str(doubtful), "doubtful: look at them first", "doubt" if doubtful else "good"),
         (str(len(cohort.failed)), "failed and left out", "bad" if cohort.failed else "good"),
         (f"{with_mr} of {len(cohort.cases)}", "with an MR on the CT", ""),
-        (f"{overlapping:.1f} mL", "claimed by two organs", ""),
+        (f"{overlapping:.1f} mL", "claimed by two masks", ""),
         (f"{len(cohort.splits.train)} + {len(cohort.splits.test)}", f"train + test, seed {cohort.splits.seed}", ""),
     )
     items = "".join(
@@ -158,19 +158,17 @@ def _figure(title: str, picture: bytes, caption: str) -> str:
 
 
 def _overlaps(cohort: CuratedCohort) -> str:
-    totals: dict[tuple[str, str], list[float]] = {}
-    reasons: dict[tuple[str, str], str] = {}
+    totals: dict[tuple[str, str, str], list[float]] = {}
     for conflict in (conflict for case in cohort.cases for conflict in case.conflicts):
-        totals.setdefault((conflict.winner, conflict.loser), []).append(conflict.ml)
-        reasons[conflict.winner, conflict.loser] = conflict.reason
+        totals.setdefault((conflict.winner, conflict.loser, conflict.reason), []).append(conflict.ml)
     if not totals:
         return ""
     rows = "".join(
-        f'<tr><td class="text">{winner}</td><td class="text">{loser}</td><td>{len(amounts)}</td>'
-        f'<td>{sum(amounts) / len(amounts):.3f}</td><td class="text">{escape(reasons[winner, loser])}</td></tr>'
-        for (winner, loser), amounts in sorted(totals.items(), key=lambda item: -sum(item[1]))
+        f'<tr><td class="text">{escape(winner)}</td><td class="text">{escape(loser)}</td><td>{len(amounts)}</td>'
+        f'<td>{sum(amounts) / len(amounts):.3f}</td><td class="text">{escape(reason)}</td></tr>'
+        for (winner, loser, reason), amounts in sorted(totals.items(), key=lambda item: -sum(item[1]))
     )
-    texts, numbers = ('<th class="text">Kept by</th><th class="text">Taken from</th>', "<th>cases</th><th>mean mL</th>")
+    texts, numbers = ('<th class="text">Kept by</th><th class="text">Claimed by</th>', "<th>cases</th><th>mean mL</th>")
     head = f'<thead><tr>{texts}{numbers}<th class="text">Why</th></tr></thead>'
     table = f'<table class="sortable">{head}<tbody>{rows}</tbody></table>'
     return f"<section><h2>Overlapping masks</h2>{table}</section>"

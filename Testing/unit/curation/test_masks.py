@@ -164,6 +164,84 @@ def test_other_structures_stay_out_of_the_label_map():
     assert not stacked.labels.array_kji.any()
 
 
+def agree(stacked):
+    """Every conflict counts the voxels of the loser that the label map gives to the winner, and none is left out."""
+    masks, labels = unstack(stacked.segmentation), stacked.labels.array_kji
+    held = {segment.name: labels == segment.label for segment in stacked.segmentation.segments}
+    counted = {
+        (winner, loser): int(np.count_nonzero(masks[winner].array_kji & masks[loser].array_kji & held[winner]))
+        for winner in masks
+        for loser in masks
+        if winner != loser
+    }
+    recorded = {(one.winner, one.loser): one.voxels for one in stacked.overlaps.conflicts}
+    return recorded == {pair: voxels for pair, voxels in counted.items() if voxels}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_conflicts_agree_with_the_label_map_voxel_for_voxel(seed):
+    """Whatever overlaps: organs, of which some are ignored, targets, and structures that are neither."""
+    rng = np.random.default_rng(seed)
+    names = [*(organ.name for organ in ORGANS[:5]), "GTVp", "GTVn", "PTV 70"]
+    masks = [(name, Volume(rng.random(OBLIQUE.shape_kji) < 0.2, OBLIQUE)) for name in rng.permutation(names).tolist()]
+    marks = {organ.name: float(rng.choice([0.5, 1.0])) for organ in ORGANS[:5]}
+    assert agree(stack(masks, OBLIQUE, marks=marks, targets=("GTVp", "GTVn")))
+
+
+def test_an_ignored_mask_wins_no_conflict_and_the_record_says_why_the_other_stands():
+    pairs = [("Brainstem", mask(at(MIDDLE, 6))), ("Pituitary", mask(at(MIDDLE, 2)))]
+    stacked = stack(pairs, OBLIQUE, marks={"Pituitary": 0.5}, partial="ignore")
+    assert labels_of(stacked, (2, 2, MIDDLE)) == find_organ("Brainstem").label
+    (conflict,) = stacked.overlaps.conflicts
+    assert (conflict.winner, conflict.loser, conflict.voxels) == ("Brainstem", "Pituitary", 12)
+    assert "Pituitary is marked as partial or corrupted" in conflict.reason
+    assert ("overlap", "Brainstem") in kinds(stacked)
+
+
+def test_a_partial_mask_that_is_kept_wins_as_any_other():
+    pairs = [("Brainstem", mask(at(MIDDLE, 6))), ("Pituitary", mask(at(MIDDLE, 2)))]
+    (conflict,) = stack(pairs, OBLIQUE, marks={"Pituitary": 0.5}, partial="keep").overlaps.conflicts
+    assert (conflict.winner, conflict.loser) == ("Pituitary", "Brainstem")
+
+
+def test_two_ignored_masks_have_no_winner_but_stay_in_the_matrix():
+    pairs = [("Brainstem", mask(at(MIDDLE, 6))), ("Pituitary", mask(at(MIDDLE, 2)))]
+    stacked = stack(pairs, OBLIQUE, marks={"Brainstem": 0.5, "Pituitary": 0.5})
+    assert stacked.overlaps.conflicts == ()
+    rows = {row.split(",")[0]: row.split(",")[1:] for row in stacked.overlaps.to_csv().splitlines()}
+    assert rows["Brainstem"][find_organ("Pituitary").label - 1] == "12"
+
+
+def test_where_three_organs_meet_only_the_one_in_the_label_map_wins():
+    """The arytenoid's 12 voxels lie in both others, which share 24: 12 are left for the glottis to win."""
+    pairs = [("Larynx_SG", mask(at(16, 8))), ("Glottis", mask(at(16, 4))), ("Arytenoid", mask(at(16, 2)))]
+    won = {(one.winner, one.loser): one.voxels for one in stack(pairs, OBLIQUE).overlaps.conflicts}
+    assert won == {("Arytenoid", "Larynx_SG"): 12, ("Arytenoid", "Glottis"): 12, ("Glottis", "Larynx_SG"): 12}
+
+
+def test_overlaps_of_organs_with_other_structures_are_recorded_with_the_reason():
+    pairs = [("GTVp", mask(at(16, 6))), ("PTV 70", mask(at(14, 8))), ("Brainstem", mask(at(MIDDLE, 6)))]
+    stacked = stack(pairs, OBLIQUE)
+    reasons = {(one.winner, one.loser): (one.voxels, one.reason) for one in stacked.overlaps.conflicts}
+    why = "{} is no organ of the table and stays in the segmentation alone."
+    assert reasons == {
+        ("Brainstem", "GTVp"): (12, why.format("GTVp")),
+        ("Brainstem", "PTV 70"): (12, why.format("PTV 70")),
+    }
+    assert labels_of(stacked, (2, 2, MIDDLE)) == find_organ("Brainstem").label
+
+
+def test_targets_yield_to_organs_and_the_later_target_to_the_earlier():
+    pairs = [("GTVp", mask(at(16, 6))), ("GTVn", mask(at(14, 4))), ("Brainstem", mask(at(MIDDLE, 6)))]
+    stacked = stack(pairs, OBLIQUE, targets=("GTVp", "GTVn"))
+    reasons = {(one.winner, one.loser): one.reason for one in stacked.overlaps.conflicts}
+    assert reasons["Brainstem", "GTVp"] == "GTVp is a target, and a target gets only what no organ claims."
+    assert reasons["GTVp", "GTVn"] == "GTVp comes before GTVn among the targets."
+    assert len(reasons) == 2
+    assert labels_of(stacked, (2, 2, 16)) == 31
+
+
 def parotids(left, right):
     return [("Parotid_L", mask(at(left))), ("Parotid_R", mask(at(right))), ("Brainstem", mask(at(MIDDLE)))]
 
