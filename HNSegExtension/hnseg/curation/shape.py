@@ -164,7 +164,7 @@ def _body_ends(ct: Volume, lowest_mm: float, highest_mm: float) -> Ends:
     between = points[(points[:, 2] >= lowest_mm) & (points[:, 2] <= highest_mm)]
     reach = np.asarray(body.grid.spacing_mm) / np.asarray(ct.grid.spacing_mm)
     at = ct.grid.to_ijk(between if len(between) else points)
-    return np.floor(at.min(axis=0) - reach).astype(int), np.ceil(at.max(axis=0) + reach).astype(int) + 1
+    return _whole(at.min(axis=0) - reach, at.max(axis=0) + reach + 1)
 
 
 def _organ_box(organs: Boxed, grid: Grid) -> Ends | None:
@@ -177,7 +177,12 @@ def _organ_box(organs: Boxed, grid: Grid) -> Ends | None:
     if not corners:
         return None
     points = np.concatenate(corners)
-    return np.floor(points.min(axis=0) + 0.5).astype(int), np.ceil(points.max(axis=0) + 0.5).astype(int)
+    return _whole(points.min(axis=0) + 0.5, points.max(axis=0) + 0.5)
+
+
+def _whole(low: NDArray[np.float64], high: NDArray[np.float64]) -> Ends:
+    """Outwards to whole voxels, so that rounding in a file's header does not decide where a crop ends."""
+    return np.floor(low + _SLACK).astype(int), np.ceil(high - _SLACK).astype(int)
 
 
 def _holds(grid: Grid, boxed: Boxed, segment: Segment) -> bool:

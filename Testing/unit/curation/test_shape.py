@@ -1,16 +1,20 @@
 """Crops and spacings: where voxels go, that they come back, and that no organ is cut."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
+from hnseg.cli.main import main
+from hnseg.curation.record import read_case
 from hnseg.curation.shape import Boxed, ShapeSettings, onto, proof, reshaped, shaped_grid
 from hnseg.errors import ConfigError, GeometryMismatch, UnsupportedImage
 from hnseg.image.brain import find_brain
-from hnseg.image.files import read_volume
+from hnseg.image.files import read_volume, write_volume
 from hnseg.image.grid import Grid
-from hnseg.image.segmentation import Segmentation
+from hnseg.image.segmentation import Segmentation, read_segmentation
 from hnseg.image.volume import Volume
 
 C, S = np.cos(np.radians(8)), np.sin(np.radians(8))
@@ -199,6 +203,145 @@ def test_a_neck_crop_of_a_ct_without_the_head_keeps_all_slices():
     assert shaped_grid(ct, None, ShapeSettings("head-neck")).size_ijk[2] == BODY.size_ijk[2]
     with pytest.raises(UnsupportedImage, match="no skull"):
         shaped_grid(ct, None, ShapeSettings("head"))
+
+
+TURNED = Grid((70, 66, 150), (6.0, 7.0, 8.0), (235.0, -200.0, 292.0), (-C, -S, 0, -S, C, 0, 0, 0, -1))
+"""The same person on an oblique grid whose i and k run to the right and to the feet."""
+NECK_CUT_Z = BRAIN_Z[0] - 210 - 15
+LOW_ORGANS = {"Brainstem": (5, 0, 185), "Parotid_L": (60, 0, 165), "Glnd_Thyroid": (0, -30, NECK_CUT_Z - 120)}
+"""The last lies far beyond the usual cut."""
+
+
+@pytest.mark.parametrize("grid", [BODY, TURNED], ids=["upright", "turned"])
+def test_the_head_neck_crop_of_a_whole_body_goes_from_the_vertex_to_below_the_shoulders(grid):
+    ct = person(grid)
+    low, high = shaped_grid(ct, None, ShapeSettings("head-neck")).bounds_lps()
+    brain = find_brain(ct)
+    assert low[2] == pytest.approx(brain.low_lps[2] - 210 - 15, abs=12)
+    assert high[2] == pytest.approx(min(brain.high_lps[2] + 30 + 15, 296), abs=12)
+    assert low[2] > grid.bounds_lps()[0][2] + 500  # it is a cut
+    assert low[2] < shaped_grid(ct, None, ShapeSettings("head")).bounds_lps()[0][2] - 80
+    assert low[0] < -150  # the shoulders' whole width
+    assert high[0] > 150
+
+
+@pytest.mark.parametrize("grid", [BODY, TURNED], ids=["upright", "turned"])
+def test_the_head_neck_crop_grows_for_an_organ_beyond_its_cut_and_no_voxel_is_lost(grid):
+    ct, drawn = person(grid), organs(grid, **LOW_ORGANS)
+    with pytest.raises(GeometryMismatch, match="Glnd_Thyroid"):
+        proof(drawn, Boxed.of(reshaped(drawn.segmentation, shaped_grid(ct, None, ShapeSettings("head-neck")))))
+    crop = shaped_grid(ct, drawn, ShapeSettings("head-neck"))
+    there = reshaped(drawn.segmentation, crop)
+    assert crop.voxels < grid.voxels
+    assert crop.bounds_lps()[0][2] == pytest.approx(NECK_CUT_Z - 120 - 12 - 15, abs=12)  # 1.5 voxels and the margin
+    assert [row.after_ml for row in proof(drawn, Boxed.of(there))] == pytest.approx([45 * 0.336] * 3)
+    back = reshaped(there, grid)
+    for name in LOW_ORGANS:
+        assert np.array_equal(back.mask(name).array_kji, drawn.segmentation.mask(name).array_kji)
+
+
+@pytest.mark.parametrize("shape", ["head-neck", "head"])
+def test_the_inverse_of_a_crop_on_a_turned_oblique_grid_gives_back_every_voxel_exactly(shape):
+    crop = shaped_grid(person(TURNED), None, ShapeSettings(shape))
+    there = onto(counted(TURNED), crop, interpolation="linear", fill=-1)
+    assert (there.array_kji >= 0).all()
+    back = onto(there, TURNED, interpolation="linear", fill=-1)
+    kept = back.array_kji >= 0
+    assert back.grid == TURNED
+    assert kept.sum() == crop.voxels
+    assert np.array_equal(back.array_kji[kept], counted(TURNED).array_kji[kept])
+    k, j, i = np.argwhere(there.array_kji == back.array_kji[kept][0])[0]
+    assert crop.to_lps([i, j, k]) == pytest.approx(TURNED.to_lps(np.argwhere(kept)[0][::-1]))
+
+
+@pytest.mark.parametrize("nudge_mm", [-1e-6, 1e-6])
+def test_rounding_in_a_header_does_not_move_a_crop(nudge_mm):
+    """The body's ends fall on whole voxels, where a floor alone would go either way."""
+    near = Grid(TURNED.size_ijk, TURNED.spacing_mm, tuple(np.add(TURNED.origin_lps, nudge_mm)), TURNED.direction)
+    settings, ct = ShapeSettings("head-neck"), person(TURNED)
+    exact = shaped_grid(ct, organs(TURNED, **LOW_ORGANS), settings)
+    assert shaped_grid(Volume(ct.array_kji, near), organs(TURNED, **LOW_ORGANS), settings).is_close(exact)
+
+
+SPACED = Grid((31, 25, 19), (1.0, 2.0, 3.0), (-20.0, 11.0, 50.0), OBLIQUE.direction)
+
+
+def egg(grid=SPACED):
+    """A label map with two labels: halves of an ellipsoid away from the image's border."""
+    k, j, i = np.indices(grid.shape_kji)
+    at = np.stack([i, j, k], axis=-1) * grid.spacing_mm - np.array([15.0, 24.0, 27.0])
+    inside = ((at / (11.0, 17.0, 18.0)) ** 2).sum(axis=-1) < 1
+    return Volume((inside * (1 + (at[..., 0] > 1.5))).astype(np.uint8), grid)
+
+
+def there_and_back(volume, spacing_mm, *, interpolation):
+    grid = shaped_grid(volume, None, ShapeSettings("ct", spacing_mm=spacing_mm))
+    moved = onto(volume, grid, interpolation=interpolation, fill=0)
+    assert moved.grid.spacing_mm == spacing_mm
+    return onto(moved, volume.grid, interpolation=interpolation, fill=0)
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.8, 0.8, 0.8), (0.9, 1.7, 2.5), (0.5, 1.0, 1.5)])
+def test_labels_come_back_from_a_finer_spacing_voxel_for_voxel(spacing_mm):
+    """A finer voxel's centre lies within half its width of the old one's, so that the old one is its nearest."""
+    assert np.array_equal(there_and_back(egg(), spacing_mm, interpolation="nearest").array_kji, egg().array_kji)
+
+
+@pytest.mark.parametrize("spacing_mm", [(2.0, 2.0, 2.0), (1.5, 3.0, 4.5), (1.6, 1.6, 5.0)])
+def test_labels_come_back_from_a_coarser_spacing_but_for_their_rims(spacing_mm):
+    """A voxel gets the label of one that is at most half an old and half a new voxel away along each axis."""
+    back, old = there_and_back(egg(), spacing_mm, interpolation="nearest").array_kji, egg().array_kji
+    reach = [int((new / mm + 1) / 2) for new, mm in zip(spacing_mm, SPACED.spacing_mm, strict=True)][::-1]
+    near = np.ones([2 * n + 1 for n in reach], bool)
+    for label in (0, 1, 2):
+        assert (back == label)[ndimage.binary_erosion(old == label, near, border_value=1)].all()
+        assert not (back == label)[~ndimage.binary_dilation(old == label, near)].any()
+        both = 2 * np.count_nonzero((back == label) & (old == label))
+        assert both / (np.count_nonzero(back == label) + np.count_nonzero(old == label)) > 0.8
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.8, 0.8, 0.8), (1.5, 3.0, 4.5)])
+def test_values_that_run_straight_come_back_from_another_spacing(spacing_mm):
+    k, j, i = np.indices(SPACED.shape_kji)
+    ramp = Volume(SPACED.to_lps(np.stack([i, j, k], axis=-1)) @ np.array([1.0, -2.0, 3.0]), SPACED)
+    back = there_and_back(ramp, spacing_mm, interpolation="linear")
+    inner = (slice(3, -3),) * 3
+    assert back.array_kji[inner] == pytest.approx(ramp.array_kji[inner], abs=1e-3)
+
+
+@pytest.mark.parametrize("spacing_mm", [None, (5.0, 5.0, 5.0)], ids=["crop", "crop and spacing"])
+def test_a_curated_case_has_the_crop_and_spacing_asked_for_and_its_proof_in_the_record(tmp_path, spacing_mm):
+    ct, drawn = person(TURNED), organs(TURNED, **LOW_ORGANS)
+    source = tmp_path / "in" / "case_01"
+    source.mkdir(parents=True)
+    write_volume(ct, source / "case_01_IMG_CT.nrrd")
+    for name in LOW_ORGANS:
+        mask = drawn.segmentation.mask(name)
+        write_volume(mask.with_array(mask.array_kji.astype(np.uint8)), source / f"case_01_OAR_{name}.seg.nrrd")
+    options = ["--registration", "none", "--shape", "head-neck", "--test-share", "0"]
+    options += ["--spacing", ",".join(map(str, spacing_mm))] if spacing_mm else []
+    assert main(["curate", str(tmp_path / "in"), str(tmp_path / "out"), *options]) == 0
+
+    case = tmp_path / "out" / "cases" / "case_01"
+    record = read_case(case)
+    expected = shaped_grid(ct, drawn, ShapeSettings("head-neck", spacing_mm))
+    assert record.ct_grid.is_close(TURNED)
+    assert record.grid.is_close(expected)
+    assert record.grid.spacing_mm == pytest.approx(spacing_mm or TURNED.spacing_mm)
+    cut, labels = read_volume(case / "ct.nrrd"), read_volume(case / "labels.nrrd")
+    for grid in (cut.grid, labels.grid, read_segmentation(case / "segmentation.seg.nrrd").grid):
+        assert grid.is_close(expected)
+
+    whole = onto(labels, record.ct_grid, interpolation="nearest", fill=0)
+    assert np.array_equal(whole.array_kji, drawn.segmentation.to_labels().array_kji)
+    if spacing_mm is None:
+        assert np.array_equal(cut.array_kji, onto(ct, expected, interpolation="linear", fill=-1000).array_kji)
+
+    kept = {row["structure"]: row for row in json.loads((case / "case.json").read_text())["kept"]}
+    assert set(kept) == set(LOW_ORGANS)
+    for row in kept.values():
+        assert row["before_ml"] == pytest.approx(45 * 0.336)
+        assert row["after_ml"] == pytest.approx(45 * 0.336, rel=0.25 if spacing_mm else 1e-6)
 
 
 @pytest.mark.real_data
