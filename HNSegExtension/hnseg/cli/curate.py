@@ -17,6 +17,7 @@ cleaned cases, patient-level splits, an nnU-Net raw data set, a MONAI data list 
 
 IN is laid out as HaN-Seg, PDDCA, HECKTOR or OpenKBP, or holds DICOM (CT, MR, RTSTRUCT), a folder per patient. A case
 that cannot be used is named with its reason and left out. Stopped at any moment, the same command goes on.
+What you decide of an MR is kept in OUT and holds in later runs.
 
 {RESEARCH_USE}
 """
@@ -53,6 +54,7 @@ def add_parser(subparsers: Any) -> None:
     add("--registration", choices=("rigid", "none"), default="rigid", help="none: CT and MR share one frame")
     add("--accept-mr", metavar="CASE", action="append", default=[], help="use this case's MR whatever the check says")
     add("--reject-mr", metavar="CASE", action="append", default=[], help="leave this case's MR out")
+    add("--forget-mr", metavar="CASE", action="append", default=[], help="take such a decision back: the check decides")
     add("--no-bias-correction", action="store_true", help="leave the coil's shading in the MR")
     add(
         "--mr-scale",
@@ -81,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         scheduler=args.scheduler,
         accept_mr=tuple(args.accept_mr),
         reject_mr=tuple(args.reject_mr),
+        forget_mr=tuple(args.forget_mr),
     )
     with progress() as on_progress:
         outcome = run_curate(request, on_progress)

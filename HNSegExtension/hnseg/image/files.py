@@ -30,6 +30,8 @@ _READERS = {
 _WRITABLE = (".nrrd", ".nii", ".nii.gz", ".mha")
 _TRANSFORMS = (".tfm", ".txt", ".h5", ".hdf5")
 _DICOM_MAGIC_AT = 128
+PARTIAL_MARK = ".hnseg-"
+"""How the names of half-written files begin, so that a killed process's can be told from a person's."""
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -113,7 +115,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise OutputError(f"Cannot write {path.name}: there is no folder {path.parent}; create it first.")
     if path.is_dir():
         raise OutputError(f"Cannot write {path}: it is a folder; give a file name.")
-    temporary = path.with_name(f".{secrets.token_hex(6)}.partial{''.join(path.suffixes[-2:])}")
+    temporary = path.with_name(f"{PARTIAL_MARK}{secrets.token_hex(6)}.partial{''.join(path.suffixes[-2:])}")
     try:
         yield temporary
         temporary.replace(path)
@@ -121,6 +123,11 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_partial(path: Path) -> bool:
+    """Whether ``atomic_write`` made the file, which is then another process's, or what a killed one left."""
+    return path.name.startswith(PARTIAL_MARK) and ".partial" in path.name and path.is_file()
 
 
 def readable_file(path: str | Path) -> Path:

@@ -6,8 +6,8 @@ whatever stopped it, and ends with the same bytes.
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,17 +18,17 @@ from hnseg.curation.alignment import Overruled
 from hnseg.curation.case import curate_case, write_case
 from hnseg.curation.cohort import MANIFEST, finish_cohort
 from hnseg.curation.layouts import Found, find_cases
-from hnseg.curation.record import RECORD, read_case, write_json
+from hnseg.curation.record import RECORD, read_case
 from hnseg.curation.settings import CurationSettings
 from hnseg.curation.sources import CaseSource
 from hnseg.errors import Cancelled, ConfigError, HNSegError, InputError, OutputError
+from hnseg.jobs.claim import CASES, Decisions, claimed
 from hnseg.jobs.fan_out import FanOut
 from hnseg.jobs.json_request import JsonRequest
 from hnseg.plain import from_plain, nearest, to_plain
 from hnseg.version import __version__
 
 OnProgress = Callable[[float, str], None]
-CASES, CLAIM = "cases", "curation.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ class CurateRequest(JsonRequest):
     """Curate every case below ``input`` into ``output``. Paths are text, so that the request is plain JSON.
 
     ``accept_mr`` and ``reject_mr`` are a person's word against the registration check, by case; such a case is done
-    again. Raises ``ConfigError`` when made.
+    again. It is kept in the output and holds in later runs too, until another word or ``forget_mr``, which leaves the
+    case to the check again. Raises ``ConfigError`` when made.
     """
 
     input: str
@@ -63,6 +64,7 @@ class CurateRequest(JsonRequest):
     scheduler: str | None = None
     accept_mr: tuple[str, ...] = ()
     reject_mr: tuple[str, ...] = ()
+    forget_mr: tuple[str, ...] = ()
 
     job: ClassVar[str] = "curate"
 
@@ -73,17 +75,28 @@ class CurateRequest(JsonRequest):
             raise ConfigError(
                 f"Input and output lie in one another ({source}, {target}); give a folder beside the input."
             )
-        if both := set(self.accept_mr) & set(self.reject_mr):
-            raise ConfigError(f"The MR of {', '.join(sorted(both))} is both accepted and rejected; choose one.")
+        said = Counter(case for cases in (self.accept_mr, self.reject_mr, self.forget_mr) for case in set(cases))
+        if several := sorted(case for case, words in said.items() if words > 1):
+            raise ConfigError(f"Of accepting, rejecting and forgetting the MR of {', '.join(several)}, choose one.")
 
     @property
     def outputs(self) -> tuple[Path, ...]:
         """The folder that will be written."""
         return (Path(self.output),)
 
-    def overruled(self, case: str) -> Overruled | None:
-        """What a person said of the case's registration."""
-        return "accepted" if case in self.accept_mr else "rejected" if case in self.reject_mr else None
+    @property
+    def cases_named(self) -> tuple[str, ...]:
+        """Those of which this request says something."""
+        return (*self.accept_mr, *self.reject_mr, *self.forget_mr)
+
+    def decide(self, earlier: Decisions) -> Decisions:
+        """What persons said of the cases' MRs: this request's word, else the earlier one."""
+        kept = {case: word for case, word in earlier.items() if case not in self.cases_named}
+        said: Decisions = {
+            **dict.fromkeys(self.accept_mr, "accepted"),
+            **dict.fromkeys(self.reject_mr, "rejected"),
+        }
+        return {**kept, **said}
 
     def outcome_from_json(self, data: Any) -> CurateOutcome:
         """The worker's answer to this request."""
@@ -93,14 +106,21 @@ class CurateRequest(JsonRequest):
 def run_curate(request: CurateRequest, on_progress: OnProgress = lambda fraction, text: None) -> CurateOutcome:
     """Curate what is not yet there, then finish the cohort. A bad case is named with its reason and left out.
 
-    Raises ``InputError`` where no case can be used, ``OutputError`` where the output cannot be written or holds another
-    curation; finished cases stay. Whatever ``on_progress`` raises passes through.
+    Raises ``InputError`` where no case can be used, ``OutputError`` where the output cannot be written, holds another
+    curation, or another command works on it; finished cases stay. Whatever ``on_progress`` raises passes through.
     """
     on_progress(0.0, "Looking for cases")
     found, out = find_cases(request.input), Path(request.output)
     _refuse_unknown_names(request, found)
-    _claim(out, request, found.layout)
-    failed = _curate_missing(request, found, out, lambda fraction, text: on_progress(0.9 * fraction, text))
+    identity = {"version": __version__, "layout": found.layout, "settings": request.settings}
+    with claimed(out, identity, request.decide) as decisions:
+        return _curate_all(request, found, out, decisions, on_progress)
+
+
+def _curate_all(
+    request: CurateRequest, found: Found, out: Path, decisions: Decisions, on_progress: OnProgress
+) -> CurateOutcome:
+    failed = _curate_missing(request, found, out, decisions, lambda fraction, text: on_progress(0.9 * fraction, text))
     records = [read_case(out / CASES / c.name) for c in found.cases if c.name not in failed]
     on_progress(0.9, "Splitting and exporting")
     cohort = finish_cohort(
@@ -121,10 +141,29 @@ def run_curate(request: CurateRequest, on_progress: OnProgress = lambda fraction
         raise InputError(f"None of the {len(failed)} cases could be curated; {first}: {failed[first]}")
     on_progress(1.0, "Done")
     good, doubtful = (tuple(r.name for r in records if r.status == status) for status in ("good", "doubtful"))
-    return CurateOutcome(str(out / MANIFEST), str(report), good, doubtful, failed, found.notes)
+    return CurateOutcome(
+        str(out / MANIFEST),
+        str(report),
+        good,
+        doubtful,
+        failed,
+        (*found.notes, *_still_decided(request, found, decisions)),
+    )
 
 
-def _curate_missing(request: CurateRequest, found: Found, out: Path, on_progress: OnProgress) -> dict[str, str]:
+def _still_decided(request: CurateRequest, found: Found, decisions: Decisions) -> tuple[str, ...]:
+    """Told, not written down: the files depend on what was decided, not on when."""
+    return tuple(
+        f"{case.name}: a person {decisions[case.name]} its MR in an earlier run, and that holds; "
+        f"--forget-mr {case.name} takes it back."
+        for case in found.cases
+        if case.name in decisions and case.name not in request.cases_named
+    )
+
+
+def _curate_missing(
+    request: CurateRequest, found: Found, out: Path, decisions: Decisions, on_progress: OnProgress
+) -> dict[str, str]:
     """Case → reason of those that failed."""
     tasks = {
         case.name: partial(
@@ -133,10 +172,10 @@ def _curate_missing(request: CurateRequest, found: Found, out: Path, on_progress
             request.settings,
             Path(request.input).absolute(),
             out.absolute(),
-            request.overruled(case.name),
+            decisions.get(case.name),
         )
         for case in found.cases
-        if not _is_done(out / CASES / case.name, request.overruled(case.name))
+        if not _is_done(out / CASES / case.name, decisions.get(case.name))
     }
     failed = {}
     for name, outcome in FanOut(request.workers, request.scheduler).run(tasks, on_progress):
@@ -207,6 +246,7 @@ def _curate(
 def _put(hidden: Path, target: Path) -> None:
     """One rename; an earlier result gives way first."""
     if target.exists():
+        (target / RECORD).unlink(missing_ok=True)  # first: a kill amid the rest must leave no case that seems done
         shutil.rmtree(target)
     hidden.rename(target)
 
@@ -220,31 +260,9 @@ def _is_done(folder: Path, overruled: Overruled | None) -> bool:
 
 def _refuse_unknown_names(request: CurateRequest, found: Found) -> None:
     names = [case.name for case in found.cases]
-    for name in (*request.accept_mr, *request.reject_mr):
+    for name in request.cases_named:
         if name not in names:
             raise ConfigError(f"There is no case {name!r} below {request.input}; {nearest(name, names)}")
-
-
-def _claim(out: Path, request: CurateRequest, layout: str) -> None:
-    """Make the folder, or find in it the beginning of the same curation."""
-    ours = to_plain({"version": __version__, "layout": layout, "settings": request.settings})
-    try:
-        (out / CASES).mkdir(parents=True, exist_ok=True)
-        strangers = [path.name for path in out.iterdir() if path.name != CASES]
-        theirs = json.loads((out / CLAIM).read_text(encoding="utf-8")) if (out / CLAIM).exists() else None
-    except (OSError, ValueError) as error:
-        raise OutputError(f"Cannot use {out} ({error}); give a new or empty folder.") from None
-    if theirs is None and not strangers and not any((out / CASES).iterdir()):
-        write_json(ours, out / CLAIM)
-    elif theirs != json.loads(json.dumps(ours)):
-        raise OutputError(f"{out} holds {_difference(theirs, ours)}; give a new or empty folder.")
-
-
-def _difference(theirs: Any, ours: dict[str, Any]) -> str:
-    if not isinstance(theirs, dict):
-        return "other files than a curation's"
-    different = [key for key in ours if theirs.get(key) != json.loads(json.dumps(ours[key]))]
-    return f"a curation with another {' and '.join(different)}"
 
 
 def worker_job(data: Any, on_progress: OnProgress) -> Any:

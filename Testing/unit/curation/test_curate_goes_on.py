@@ -1,0 +1,244 @@
+"""Commands that were killed, repeated, or decided upon: the real `hnseg curate`, on two tiny heads."""
+
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hnseg.cli.main import main
+from hnseg.curation.record import read_case
+from hnseg.curation.settings import CurationSettings
+from hnseg.image.files import write_volume
+from hnseg.image.grid import Grid
+from hnseg.image.volume import Volume
+from hnseg.jobs.curate import CurateRequest, run_curate
+
+GRID = Grid((20, 22, 18), (8.0, 8.0, 9.0), (-80.0, -120.0, 300.0))
+OPTIONS = ("--registration", "none", "--no-bias-correction")
+
+
+def head(air, tissue, bone):
+    k, j, i = np.indices(GRID.shape_kji)
+    x, y, z = np.moveaxis(GRID.to_lps(np.stack([i, j, k], axis=-1)) - (2.0, -30.0, 385.0), -1, 0)
+    radius = np.sqrt((x / 60) ** 2 + (y / 70) ** 2 + (z / 75) ** 2)
+    values = np.where(radius < 1, tissue, air) + np.random.default_rng(1).normal(0, 8, radius.shape)
+    values[(radius > 0.8) & (radius < 0.95) & (z > -10)] = bone
+    return Volume(np.round(values).astype(np.int16), GRID)
+
+
+@pytest.fixture(autouse=True)
+def plain_plots(monkeypatch):
+    """Nearly all of the time would go into drawing; test_curate.py compares the drawn page's bytes."""
+    for plot in ("imbalance_plot", "intensity_plot"):
+        monkeypatch.setattr(f"hnseg.reporting.curation_page.{plot}", lambda cohort: b"<svg/>")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Two heads; the first has an MR."""
+    folder = tmp_path_factory.mktemp("goes-on") / "in"
+    for name in ("case_01", "case_02"):
+        place = folder / name
+        place.mkdir(parents=True)
+        write_volume(head(-1000, 40, 900), place / f"{name}_IMG_CT.nrrd")
+        brainstem = np.zeros(GRID.shape_kji, np.uint8)
+        brainstem[8:11, 9:12, 9:12] = 1
+        write_volume(Volume(brainstem, GRID), place / f"{name}_OAR_Brainstem.seg.nrrd")
+    write_volume(head(15, 420, 60), folder / "case_01" / "case_01_IMG_MR_T1.nrrd")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def curate(cohort):
+    """The command, in this process, on the cohort."""
+
+    def run(out, *options):
+        return main(["curate", str(cohort), str(out), *OPTIONS, *options])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(curate, tmp_path_factory):
+    """Curated in one go, with these options."""
+    made = {}
+
+    def run(*options):
+        if options not in made:
+            made[options] = tmp_path_factory.mktemp("undisturbed") / "out"
+            assert curate(made[options], *options) == 0
+        return made[options]
+
+    return run
+
+
+def bytes_of(folder):
+    """Every file's digest by its place, hidden ones too."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+# Killed
+
+KILLED_AT = """
+import os, signal, sys
+event, ending = sys.argv[1:3]
+
+def look(name, arguments):
+    if name == event and any(str(argument).endswith(ending) for argument in arguments):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+from hnseg.cli.main import main
+sys.addaudithook(look)
+sys.exit(main(sys.argv[3:]))
+"""
+"""The command, unchanged, until it is about to touch a certain file."""
+
+
+def killed(cohort, out, event, ending, *options):
+    command = [sys.executable, "-c", KILLED_AT, event, ending, "curate", str(cohort), str(out), *OPTIONS, *options]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("event", "ending", "left"),
+    [
+        pytest.param("os.rename", "out/curation.json", ".hnseg-*.partial.json", id="while the folder is claimed"),
+        pytest.param("os.rename", ".case_01.partial/labels.nrrd", "cases/.case_01.partial/.hnseg-*", id="in a case"),
+        pytest.param("os.mkdir", ".case_02.partial", "cases/case_01/case.json", id="between cases"),
+        pytest.param("os.rename", "cases/case_02", "cases/.case_02.partial/case.json", id="as a case appears"),
+        pytest.param("os.rename", "dataset.json", ".nnunet.partial/*/.hnseg-*", id="in the nnU-Net export"),
+        pytest.param("os.rename", "datalist.json", ".hnseg-*.partial.json", id="in the MONAI export"),
+        pytest.param("os.rename", "report.html", ".hnseg-*.partial.html", id="in the report"),
+    ],
+)
+def test_killed_there_the_same_command_ends_with_the_same_bytes(
+    cohort, curate, undisturbed, tmp_path, event, ending, left
+):
+    out = tmp_path / "out"
+    killed(cohort, out, event, ending)
+    assert list(out.glob(left))
+    assert curate(out) == 0
+    assert bytes_of(out) == bytes_of(undisturbed())
+
+
+@pytest.mark.parametrize("again", [("--reject-mr", "case_01"), ()], ids=["same command", "without the flag"])
+def test_killed_while_a_decided_case_gives_way_to_its_new_result_the_decision_and_the_bytes_hold(
+    cohort, curate, undisturbed, tmp_path, again
+):
+    out = shutil.copytree(undisturbed(), tmp_path / "out")
+    killed(cohort, out, "os.remove", "mr.nrrd", "--reject-mr", "case_01")
+    assert (out / "cases" / "case_01" / "mr.nrrd").exists()
+    assert curate(out, *again) == 0
+    assert bytes_of(out) == bytes_of(undisturbed("--reject-mr", "case_01"))
+
+
+def test_a_half_written_case_that_is_no_longer_asked_for_is_swept(cohort, curate, undisturbed, tmp_path):
+    out = shutil.copytree(undisturbed(), tmp_path / "out")
+    killed(cohort, out, "os.rename", "labels.nrrd", "--reject-mr", "case_01")
+    assert curate(out, "--forget-mr", "case_01") == 0
+    assert bytes_of(out) == bytes_of(undisturbed())
+
+
+def test_a_persons_hidden_file_is_no_leftover_of_ours(curate, tmp_path, capsys):
+    (tmp_path / ".letter.partial.json").write_text("keep me")
+    assert curate(tmp_path) == 1
+    assert "other files than a curation's" in capsys.readouterr().err
+    assert (tmp_path / ".letter.partial.json").read_text() == "keep me"
+
+
+# One at a time
+
+
+def test_a_second_command_is_refused_while_one_is_at_work_and_sweeps_nothing(cohort, curate, tmp_path, capsys):
+    out, codes = tmp_path / "out", []
+    half = out / ".hnseg-0123456789ab.partial.json"
+
+    def meanwhile(fraction, text):
+        if "case_02" in text and not codes:
+            half.write_text("half")
+            codes.append(curate(out))
+            assert half.exists()
+
+    settings = CurationSettings(registration="none", n4=None)
+    run_curate(CurateRequest(str(cohort), str(out), settings), meanwhile)
+    assert codes == [1]
+    assert "Another command is working on" in capsys.readouterr().err
+    assert not list(out.glob("*.lock"))
+
+
+# Decided
+
+
+def decision(out):
+    return read_case(out / "cases" / "case_01").alignment.overruled
+
+
+def test_a_persons_decision_holds_in_later_runs_which_say_so(curate, undisturbed, tmp_path, capsys):
+    out = shutil.copytree(undisturbed(), tmp_path / "out")
+    assert curate(out, "--accept-mr", "case_01") == 0
+    assert "earlier run" not in capsys.readouterr().err
+    accepted = bytes_of(out)
+    assert decision(out) == "accepted"
+    assert curate(out) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "case_01: a person accepted its MR in an earlier run, and that holds; --forget-mr case_01" in said
+    assert bytes_of(out) == accepted == bytes_of(undisturbed("--accept-mr", "case_01"))
+    shutil.rmtree(out / "cases" / "case_01")
+    assert curate(out) == 0
+    assert bytes_of(out) == accepted
+
+
+def test_a_new_decision_replaces_the_old_one_and_a_forgotten_one_leaves_no_trace(curate, undisturbed, tmp_path):
+    out = shutil.copytree(undisturbed("--accept-mr", "case_01"), tmp_path / "out")
+    for options in (("--reject-mr", "case_01"), ()):
+        assert curate(out, *options) == 0
+        assert bytes_of(out) == bytes_of(undisturbed("--reject-mr", "case_01"))
+    for options in (("--forget-mr", "case_01"), ("--forget-mr", "case_01"), ()):
+        assert curate(out, *options) == 0
+        assert bytes_of(out) == bytes_of(undisturbed())
+
+
+def test_decisions_of_a_folder_from_before_they_were_kept_are_taken_from_its_cases(curate, undisturbed, tmp_path):
+    expected = undisturbed("--accept-mr", "case_01")
+    out = shutil.copytree(expected, tmp_path / "out")
+    claim = json.loads((out / "curation.json").read_text())
+    assert claim.pop("mr_decisions") == {"case_01": "accepted"}
+    (out / "curation.json").write_text(json.dumps(claim))
+    assert curate(out) == 0
+    assert bytes_of(out) == bytes_of(expected)
+
+
+def test_contradicting_and_unreadable_decisions_are_refused(curate, undisturbed, tmp_path, capsys):
+    assert curate(tmp_path / "new", "--accept-mr", "case_01", "--forget-mr", "case_01") == 1
+    assert "case_01, choose one" in capsys.readouterr().err
+    out = shutil.copytree(undisturbed(), tmp_path / "out")
+    claim = json.loads((out / "curation.json").read_text())
+    (out / "curation.json").write_text(json.dumps({**claim, "mr_decisions": {"case_01": "perhaps"}}))
+    assert curate(out) == 1
+    assert "must be accepted or rejected" in capsys.readouterr().err
+
+
+# On a cluster
+
+
+def test_workers_of_a_dask_scheduler_elsewhere_give_the_same_bytes(curate, undisturbed, tmp_path):
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        dashboard_address="127.0.0.1:0",
+        memory_limit=None,
+        local_directory=str(tmp_path / "dask"),
+        silence_logs=50,
+    ) as cluster:
+        assert curate(tmp_path / "out", "--scheduler", cluster.scheduler_address) == 0
+    assert bytes_of(tmp_path / "out") == bytes_of(undisturbed())
