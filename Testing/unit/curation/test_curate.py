@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -254,31 +255,37 @@ if __name__ == "__main__":
 """
 
 
-def checked_by_nnunet(dataset, folder):
+@pytest.fixture
+def checked_by_nnunet(tmp_path):
     """What nnU-Net's own integrity check says of a raw data set. It may live in an environment of its own."""
     python = os.environ.get("HNSEG_NNUNET_PYTHON", sys.executable)
     if subprocess.run([python, "-c", "import nnunetv2"], capture_output=True, check=False).returncode:
         assert python == sys.executable, f"HNSEG_NNUNET_PYTHON names {python}, which has no nnunetv2."
         pytest.skip("nnU-Net v2 is not installed; HNSEG_NNUNET_PYTHON may name a Python that has it.")
-    script = folder / "check.py"  # a file, as its worker processes start from it
+    script = tmp_path / "check.py"  # a file, as its worker processes start from it
     script.write_text(CHECK)
-    return subprocess.run([python, str(script), str(dataset)], capture_output=True, text=True, check=False)
+    return lambda dataset: subprocess.run([python, script, dataset], capture_output=True, text=True, check=False)
 
 
-def test_the_nnunet_export_passes_nnunets_own_integrity_check(curated, tmp_path):
-    said = checked_by_nnunet(curated[0] / "nnunet" / "Dataset501_HNSeg", tmp_path)
+def test_the_nnunet_export_passes_nnunets_own_integrity_check(checked_by_nnunet, cohort, tmp_path):
+    """It looks at training cases alone, so all are; one has ignored voxels, one has no MR."""
+    out = tmp_path / "out"
+    run_curate(request(cohort, out, settings=replace(SETTINGS, test_share=0.0)))
+    dataset = out / "nnunet" / "Dataset501_HNSeg"
+    assert len(list((dataset / "labelsTr").iterdir())) == 3
+    said = checked_by_nnunet(dataset)
     assert said.returncode == 0, said.stderr
     assert "verify_dataset_integrity Done" in said.stdout
     assert not re.search("error:|warning:|mismatch", said.stdout, re.IGNORECASE), said.stdout
 
 
-def test_nnunets_check_refuses_an_export_with_a_label_that_was_not_announced(curated, tmp_path):
+def test_nnunets_check_refuses_an_export_with_a_label_that_was_not_announced(checked_by_nnunet, curated, tmp_path):
     """So that passing it means something."""
     dataset = shutil.copytree(curated[0] / "nnunet" / "Dataset501_HNSeg", tmp_path / "Dataset501_HNSeg")
     labels = next((dataset / "labelsTr").iterdir())
     volume = read_volume(labels)
     write_volume(volume.with_array(np.where(volume.array_kji == 1, 99, volume.array_kji).astype(np.uint8)), labels)
-    said = checked_by_nnunet(dataset, tmp_path)
+    said = checked_by_nnunet(dataset)
     assert said.returncode != 0
     assert "unexpected labels" in said.stderr
 
