@@ -15,6 +15,7 @@ from hnseg.image.brain import find_brain
 from hnseg.image.grid import Grid
 from hnseg.image.itk import from_sitk, to_sitk
 from hnseg.image.orient import canonical
+from hnseg.image.padding import WHOLLY, measured
 from hnseg.image.resample import resample
 from hnseg.image.volume import Volume
 
@@ -171,7 +172,7 @@ def scale_window(
 def mr_channels(
     mr: Volume | None, grid: Grid, ct_to_mr: sitk.Transform | None, *, clip: float, scale: MrScale | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], MrScale | None]:
-    """MR z-score and MR-valid mask on ``grid``, both 0 where the MR does not reach, and the scale.
+    """MR z-score and MR-valid mask on ``grid``, both 0 where the MR does not reach or holds padding, and the scale.
 
     ``scale``: None takes that of the MR's foreground on ``grid``; it stays None where there is nothing of the MR.
     """
@@ -180,6 +181,10 @@ def mr_channels(
         return nothing, nothing, scale
     values = _on_grid(mr, grid, fill=_OUTSIDE_MR, transform=ct_to_mr).array_kji
     inside = values != np.float32(_OUTSIDE_MR)
+    seen = measured(mr)
+    if not seen.all():
+        share = mr.with_array(seen.astype(np.float32))
+        inside &= _on_grid(share, grid, fill=0.0, transform=ct_to_mr).array_kji > WHOLLY
     if not inside.any():
         return nothing, nothing, scale
     scale = scale or _foreground_scale(values[inside])

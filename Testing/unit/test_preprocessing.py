@@ -124,6 +124,22 @@ def test_an_mr_elsewhere_leaves_both_channels_empty():
     assert not valid.any()
 
 
+def test_padding_within_the_mr_is_no_mr_and_changes_nothing_else():
+    rng = np.random.default_rng(4)
+    array = rng.integers(5, 25, (31, 42, 47)).astype(np.int16)
+    array[7:24, 10:30, 12:36] = rng.integers(300, 500, (17, 20, 24))
+    array[24:] = 0
+    whole = Volume(array, Grid((47, 42, 31), (1.0, 1.5, 2.0)))
+    cut = whole.cropped((0, 0, 0), (47, 42, 24))
+    for grid in (whole.grid, whole.grid.respaced((2.0, 3.0, 4.0))):
+        z_score, valid, scale = mr_channels(whole, grid, None, clip=3.0)
+        z_score_cut, valid_cut, scale_cut = mr_channels(cut, grid, None, clip=3.0)
+        assert 0.7 < valid.mean() < 0.8
+        assert np.array_equal(valid, valid_cut)
+        assert scale == scale_cut
+        assert np.array_equal(z_score, z_score_cut)
+
+
 def test_a_constant_mr_is_refused():
     ct = ball_ct(GRIDS["axial"])
     flat = ct.with_array(np.full(ct.array_kji.shape, 7, np.int16))

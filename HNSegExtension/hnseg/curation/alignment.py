@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hnseg.curation.settings import Alignment
 from hnseg.image.grid import Grid
+from hnseg.image.padding import WHOLLY
 from hnseg.image.resample import resample
 from hnseg.image.volume import Volume
 from hnseg.plain import to_plain
@@ -57,15 +58,21 @@ def align(
     return Aligned(found.transform, record)
 
 
-def mr_on(mr: Volume, grid: Grid, transform: sitk.Transform) -> tuple[Volume, NDArray[np.bool_]]:
+def mr_on(
+    mr: Volume, grid: Grid, transform: sitk.Transform, *, seen: NDArray[np.bool_] | None = None
+) -> tuple[Volume, NDArray[np.bool_]]:
     """The MR (float32, linear) at the voxels of a grid of the CT's space, and where its field of view reaches.
 
-    Outside, the values are 0 and mean nothing.
+    ``seen``: the MR's voxels that were measured; None for all. Elsewhere the values are 0 and mean nothing.
     """
-    values = resample(
-        mr.with_array(mr.array_kji.astype(np.float32)), grid, fill=_OUTSIDE, transform=transform
-    ).array_kji
+    array = mr.array_kji.astype(np.float32)
+    if seen is not None:
+        array[~seen] = 0
+    values = resample(mr.with_array(array), grid, fill=_OUTSIDE, transform=transform).array_kji
     valid = values > _OUTSIDE
+    if seen is not None and not seen.all():
+        share = resample(mr.with_array(seen.astype(np.float32)), grid, transform=transform).array_kji
+        valid &= share > WHOLLY
     values[~valid] = 0
     return Volume(values, grid), valid
 

@@ -15,6 +15,7 @@ from hnseg.curation.intensity import tissue_threshold
 from hnseg.errors import ConfigError
 from hnseg.image.grid import Grid
 from hnseg.image.itk import from_sitk, to_sitk
+from hnseg.image.padding import WHOLLY
 from hnseg.image.resample import resample
 from hnseg.image.volume import Volume
 
@@ -54,12 +55,18 @@ class BiasField:
         return np.asarray(resample(self.log_field, grid).array_kji, np.float32)
 
 
-def fit_bias(mr: Volume, settings: N4Settings | None = None) -> BiasField:
-    """Find the gain of an MR from its tissue. The same input gives the same field, on any number of cores."""
+def fit_bias(mr: Volume, settings: N4Settings | None = None, *, seen: NDArray[np.bool_] | None = None) -> BiasField:
+    """Find the gain of an MR from its tissue. The same input gives the same field, on any number of cores.
+
+    ``seen``: the MR's voxels that were measured; None for all.
+    """
     settings = settings or N4Settings()
     image = _shrunk(mr, settings.working_mm)
     values = sitk.GetArrayViewFromImage(image)
-    mask = sitk.GetImageFromArray((values > tissue_threshold(values)).astype(np.uint8))
+    inside = np.ones(values.shape, dtype=bool)
+    if seen is not None:
+        inside = sitk.GetArrayFromImage(_shrunk(mr.with_array(seen), settings.working_mm)) > WHOLLY
+    mask = sitk.GetImageFromArray((inside & (values > tissue_threshold(values[inside]))).astype(np.uint8))
     mask.CopyInformation(image)
     n4 = sitk.N4BiasFieldCorrectionImageFilter()
     n4.SetMaximumNumberOfIterations([settings.iterations] * settings.levels)

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from hnseg.errors import UnsupportedImage
+from hnseg.image.blocks import block_means
 from hnseg.image.grid import Grid
+from hnseg.image.padding import air_threshold, padding
 from hnseg.image.resample import resample
 from hnseg.image.volume import Volume
 from hnseg.registration.poses import Pose, to_transform
@@ -35,39 +37,6 @@ class Prepared:
         """Block means at about ``spacing_mm``; a block is data where most of it is."""
         valid = block_means(self.valid.with_array(self.valid.array_kji.astype(np.float32)), spacing_mm)
         return Prepared(block_means(self.values, spacing_mm), valid.with_array(valid.array_kji > 0.5), self.air_below)
-
-
-def block_means(volume: Volume, spacing_mm: float) -> Volume:
-    """Means over whole blocks of voxels whose edges come nearest to ``spacing_mm``; a remainder at the far end is cut.
-
-    An axis that is already as coarse is left alone. float32; where no axis changes, the values are not copied.
-    """
-    steps = [_block(mm, n, spacing_mm) for mm, n in zip(volume.grid.spacing_mm, volume.grid.size_ijk, strict=True)]
-    array: NDArray[np.float32] = volume.array_kji
-    for axis, step in enumerate(steps[::-1]):
-        array = _block_means_along(array, axis, step)
-    i, j, k = steps
-    first = volume.grid.to_lps([(i - 1) / 2, (j - 1) / 2, (k - 1) / 2])
-    affine = volume.grid.ijk_to_lps.copy()
-    affine[:3, :3] *= steps
-    affine[:3, 3] = first
-    return Volume(np.asarray(array, dtype=np.float32), Grid.from_affine(array.shape, affine))
-
-
-def _block(mm: float, count: int, target_mm: float) -> int:
-    return min(count, max(1, round(target_mm / mm)))
-
-
-def _block_means_along(array: NDArray[np.float32], axis: int, step: int) -> NDArray[np.float32]:
-    """Sums of strided views: no copy of the full array as float."""
-    if step == 1:
-        return array
-    count = array.shape[axis] // step
-    views = (array[(slice(None),) * axis + (slice(n, count * step, step),)] for n in range(step))
-    total = np.zeros([count if a == axis else n for a, n in enumerate(array.shape)], dtype=np.float32)
-    for view in views:
-        total += view
-    return total / np.float32(step)
 
 
 def prepare_ct(ct: Volume, spacing_mm: float) -> Prepared:
@@ -96,45 +65,6 @@ def prepare_mr(mr: Volume, spacing_mm: float) -> Prepared:
     clipped = np.clip(values - low, 0, high - low).astype(np.float32)
     flat = _without_shading(clipped, valid, coarse.grid.spacing_mm, air_threshold(clipped[valid]))
     return Prepared(coarse.with_array(flat), coarse.with_array(valid), air_threshold(flat[valid]))
-
-
-def padding(array: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Voxels that were never measured: the constant lowest value, connected to the border, beside real, noisy air.
-
-    Where the body itself borders on the constant, that IS the air (a scanner that writes zeros outside the patient) and
-    stays data.
-    """
-    nothing = np.zeros(array.shape, dtype=bool)
-    constant = np.asarray(array == array.min())
-    if constant.mean() < 1e-3 or constant.all():
-        return nothing
-    parts, _ = ndimage.label(constant)
-    at_border = np.unique(np.concatenate([np.take(parts, end, axis=a).ravel() for a in range(3) for end in (0, -1)]))
-    sizes = np.bincount(parts.ravel())
-    outside = np.isin(parts, [n for n in at_border if n and sizes[n] > 1e-3 * array.size])
-    beside = ndimage.binary_dilation(outside, iterations=3) & ~outside
-    dark = np.asarray(array[beside], dtype=np.float64) < air_threshold(array)
-    return outside if dark.size and dark.mean() > 0.5 else nothing
-
-
-def air_threshold(values: NDArray[np.generic]) -> float:
-    """Otsu's threshold between dark and bright (256 bins between the 1st and the 99th percentile).
-
-    The middle of a gap where there is one. Otsu 1979.
-    """
-    flat = np.asarray(values, dtype=np.float32).ravel()[:: max(1, values.size // 200_000)]
-    low, high = np.percentile(flat, [1, 99])
-    if not high > low:
-        return float(low)
-    counts, edges = np.histogram(flat, bins=256, range=(float(low), float(high)))
-    centres = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    sums = np.cumsum(counts * centres)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    best = np.flatnonzero(between >= np.nanmax(between) * (1 - 1e-9))
-    return float(edges[1 + best].mean())
 
 
 def _without_shading(values: Array, valid: NDArray[np.bool_], spacing_mm: Sequence[float], air: float) -> Array:

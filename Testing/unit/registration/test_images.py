@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 
 from hnseg.errors import UnsupportedImage
+from hnseg.image.blocks import block_means
 from hnseg.image.grid import Grid
+from hnseg.image.padding import air_threshold, padding
 from hnseg.image.volume import Volume
-from hnseg.registration.images import air_threshold, block_means, padding, prepare_ct, prepare_mr
+from hnseg.registration.images import prepare_ct, prepare_mr
 from hnseg.registration.poses import rotation
 
 OBLIQUE = Grid((7, 5, 3), (1.0, 2.0, 3.0), (100.0, -50.0, 25.0), tuple(rotation((10, 20, 30)).ravel()))
