@@ -51,7 +51,10 @@ def add_parser(subparsers: Any) -> None:
     where.add_argument("--workers", metavar="N", type=_count, default=1, help="processes on this machine (default 1)")
     where.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler, as tcp://host:8786")
     add("--partial", choices=("exclude", "ignore", "keep"), default="ignore", help="masks marked 0.5 (default ignore)")
-    add("--registration", choices=("rigid", "none"), default="rigid", help="none: CT and MR share one frame")
+    add(
+        "--registration", choices=("rigid", "deformable", "none"), default="rigid",
+        help="deformable: jaw and neck are bent as well; none: CT and MR share one frame",
+    )  # fmt: skip
     add("--accept-mr", metavar="CASE", action="append", default=[], help="use this case's MR whatever the check says")
     add("--reject-mr", metavar="CASE", action="append", default=[], help="leave this case's MR out")
     add("--forget-mr", metavar="CASE", action="append", default=[], help="take such a decision back: the check decides")

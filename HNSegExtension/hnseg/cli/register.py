@@ -49,7 +49,7 @@ def add_parser(subparsers: Any) -> None:
     add(
         "--deformable",
         action="store_true",
-        help="bend jaw and neck after the rigid pose (B-spline, experimental); CT in HU",
+        help="bend jaw and neck after the rigid pose (B-spline); CT in HU",
     )
     add("--json", metavar="F", type=Path, help="write verdict, reason, measures and seconds as JSON")
     add("--force", action="store_true", help="write the transform even if the check refuses it")

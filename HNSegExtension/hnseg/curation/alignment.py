@@ -16,7 +16,7 @@ from hnseg.image.padding import WHOLLY
 from hnseg.image.resample import resample
 from hnseg.image.volume import Volume
 from hnseg.plain import to_plain
-from hnseg.registration import Registration, Verdict, register_rigid
+from hnseg.registration import DeformableRegistration, Registration, Verdict, register_deformable, register_rigid
 
 OnProgress = Callable[[float, str], None]
 Overruled = Literal["accepted", "rejected"]
@@ -53,8 +53,13 @@ def align(
         return Aligned(sitk.Euler3DTransform(), AlignmentRecord("none", "doubtful", reason, used, overruled, {}))
     found = _ENGINES[method](ct, mr, on_progress=on_progress)
     used = overruled == "accepted" or (found.verdict != "failed" and overruled != "rejected")
-    metrics = {name: round(float(value), 6) for name, value in to_plain(found.metrics).items()}
-    record = AlignmentRecord(method, found.verdict, found.reason, used, overruled, metrics)
+    metrics, reason = to_plain(found.metrics), found.reason
+    if isinstance(found, DeformableRegistration):
+        bending = found.bending
+        metrics |= {f"bending_{name}": getattr(bending, name) for name in ("gain", "largest_mm", "smallest_jacobian")}
+        reason += f" {bending.reason}" if bending.used else f" It stays rigid. {bending.reason}"
+    rounded = {name: round(float(value), 6) for name, value in metrics.items()}
+    record = AlignmentRecord(method, found.verdict, reason, used, overruled, rounded)
     return Aligned(found.transform, record)
 
 
@@ -81,4 +86,4 @@ class _Engine(Protocol):
     def __call__(self, ct: Volume, mr: Volume, *, on_progress: OnProgress | None = None) -> Registration: ...
 
 
-_ENGINES: Mapping[str, _Engine] = {"rigid": register_rigid}
+_ENGINES: Mapping[str, _Engine] = {"rigid": register_rigid, "deformable": register_deformable}

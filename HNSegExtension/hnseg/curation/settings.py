@@ -12,8 +12,8 @@ from hnseg.errors import ConfigError
 
 MrScaling = Literal["scanner", "z-score", "percentiles", "match-ct", "nyul"]
 """The grey values of the MR that is written; ``nyul`` is fitted on the cohort and reaches the exports alone."""
-Alignment = Literal["rigid", "none"]
-"""The engine that finds the MR in the CT; none: the two share one frame already."""
+Alignment = Literal["rigid", "deformable", "none"]
+"""The engine that finds the MR in the CT; deformable: with jaw and neck bent; none: the two share one frame already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from hnseg.curation import alignment
 from hnseg.curation.alignment import align, mr_on
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
+from hnseg.registration import Bending, DeformableRegistration, Quality
 
 GRID = Grid((6, 5, 4), (2.0, 3.0, 4.0), (-5.0, 7.0, 100.0))
 VOLUME = Volume(np.arange(120, dtype=np.int16).reshape(4, 5, 6), GRID)
@@ -59,3 +60,17 @@ def test_the_mr_is_taken_where_the_transform_says_and_masked_where_it_does_not_r
 def test_a_zero_that_was_scanned_is_valid():
     _, valid = mr_on(VOLUME.with_array(np.zeros_like(VOLUME.array_kji)), GRID, sitk.Transform(3, sitk.sitkIdentity))
     assert valid.all()
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_bent_registration_says_what_bending_did(monkeypatch, used):
+    bending = Bending(used, "Bending raises the mutual information by 3.1%.", 0.0312345678, 4.5, 0.93)
+    quality = Quality(1.0, 0.9, 140.0, 0.3, 0.7, 0.7, 0.9, 0.2, 0.2, 1.0, 178.0)
+    found = DeformableRegistration(SHIFT, "good", "It fits.", quality, 1.0, SHIFT, bending)
+    monkeypatch.setattr(alignment, "_ENGINES", {"deformable": lambda ct, mr, on_progress: found})
+    record = align(VOLUME, VOLUME, "deformable", on_progress=lambda *_: None).record
+    said = "" if used else "It stays rigid. "
+    assert record.reason == f"It fits. {said}Bending raises the mutual information by 3.1%."
+    bent = {name: value for name, value in record.metrics.items() if name.startswith("bending_")}
+    assert bent == {"bending_gain": 0.031235, "bending_largest_mm": 4.5, "bending_smallest_jacobian": 0.93}
+    assert (record.method, record.used, record.metrics["edges"]) == ("deformable", True, quality.edges)
