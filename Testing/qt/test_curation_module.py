@@ -105,7 +105,7 @@ def test_a_folder_becomes_a_table_of_cases_which_open_in_the_scene_and_can_be_ov
     assert cells(widget) == [
         ["case_01", "doubtful", "doubtful", "2"], ["case_02", "good", "", "2"], ["case_03", "failed", "", ""],
     ]  # fmt: skip
-    assert "takes" in widget.ui.casesTable.wrapped.item(0, 0).toolTip()
+    assert "claims" in widget.ui.casesTable.wrapped.item(0, 0).toolTip()
     widget.ui.casesTable.wrapped.selectRow(0)
     assert widget.ui.openButton.enabled
     widget.ui.openButton.wrapped.click()
