@@ -77,6 +77,7 @@ class NetworkInput:
 
     ``mr_scale``: how the MR was normalised; None where it shows nothing of the body. ``nearest_axis``: the axis
     (k, j, i) along which labels are taken from the nearest slice, not interpolated, on the way to the CT grid.
+    ``mr_measured``: the MR's own voxels without its padding; None if nobody looked.
     """
 
     array_ckji: NDArray[np.float32]
@@ -84,6 +85,7 @@ class NetworkInput:
     body_kji: NDArray[np.bool_] = field(repr=False)
     mr_scale: MrScale | None = None
     nearest_axis: int | None = None
+    mr_measured: NDArray[np.bool_] | None = field(default=None, repr=False)
 
 
 def preprocess(
@@ -96,7 +98,8 @@ def preprocess(
     outside its field of view, the last two channels are 0: nothing outside the MR is ever normalised.
     """
     body = body_mask(ct)
-    return _network_input(ct, mr, ct_to_mr, body, working_grid(ct, body, settings), settings)
+    seen = None if mr is None else measured(mr)
+    return _network_input(ct, mr, ct_to_mr, body, working_grid(ct, body, settings), settings, seen=seen)
 
 
 def preprocess_part(
@@ -110,12 +113,13 @@ def preprocess_part(
 ) -> NetworkInput:
     """As ``preprocess``, on a given ``grid`` that covers a part of the patient.
 
-    ``whole``: the whole patient's input, at any spacing. Its body is used, and its MR scale: a part's own would change
-    with what it happens to show.
+    ``whole``: the whole patient's input, at any spacing. Its body is used, what it found of the MR's padding, and its
+    MR scale: a part's own would change with what it happens to show.
     """
     scale = whole.mr_scale
     body = Volume(whole.body_kji, whole.grid)
-    return _network_input(ct, mr if scale else None, ct_to_mr, body, grid, settings, scale)
+    mr = mr if scale else None
+    return _network_input(ct, mr, ct_to_mr, body, grid, settings, scale=scale, seen=whole.mr_measured)
 
 
 def _network_input(
@@ -125,14 +129,16 @@ def _network_input(
     body: Volume,
     grid: Grid,
     settings: PreprocessSettings,
+    *,
     scale: MrScale | None = None,
+    seen: NDArray[np.bool_] | None,
 ) -> NetworkInput:
     ct_hu = _on_grid(canonical(ct), grid, fill=AIR_HU).array_kji
-    mr_z, valid, scale = mr_channels(mr, grid, ct_to_mr, clip=settings.mr_clip, scale=scale)
+    mr_z, valid, scale = mr_channels(mr, grid, ct_to_mr, clip=settings.mr_clip, scale=scale, seen=seen)
     windows = [scale_window(ct_hu, window) for window in settings.ct_windows_hu]
     # Not "nearest": where the grids' ratio is whole it meets ties, which the last bit of a direction would decide.
     inside = resample(body.with_array(body.array_kji.astype(np.float32)), grid)
-    return NetworkInput(np.stack([*windows, mr_z, valid]), grid, inside.array_kji > _HALF, scale)
+    return NetworkInput(np.stack([*windows, mr_z, valid]), grid, inside.array_kji > _HALF, scale, mr_measured=seen)
 
 
 def working_grid(ct: Volume, body: Volume, settings: PreprocessSettings) -> Grid:
@@ -170,18 +176,25 @@ def scale_window(
 
 
 def mr_channels(
-    mr: Volume | None, grid: Grid, ct_to_mr: sitk.Transform | None, *, clip: float, scale: MrScale | None = None
+    mr: Volume | None,
+    grid: Grid,
+    ct_to_mr: sitk.Transform | None,
+    *,
+    clip: float,
+    scale: MrScale | None = None,
+    seen: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], MrScale | None]:
     """MR z-score and MR-valid mask on ``grid``, both 0 where the MR does not reach or holds padding, and the scale.
 
     ``scale``: None takes that of the MR's foreground on ``grid``; it stays None where there is nothing of the MR.
+    ``seen``: what ``measured`` says of the MR; None asks it.
     """
     nothing = np.zeros(grid.shape_kji, dtype=np.float32)
     if mr is None:
         return nothing, nothing, scale
     values = _on_grid(mr, grid, fill=_OUTSIDE_MR, transform=ct_to_mr).array_kji
     inside = values != np.float32(_OUTSIDE_MR)
-    seen = measured(mr)
+    seen = measured(mr) if seen is None else seen
     if not seen.all():
         share = mr.with_array(seen.astype(np.float32))
         inside &= _on_grid(share, grid, fill=0.0, transform=ct_to_mr).array_kji > WHOLLY

@@ -91,8 +91,8 @@ def elastix(c: Case, truth: Truth, start: Registration, *, python: str, iteratio
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shown = resample(Volume(np.ones(grid.shape_kji, np.uint8), grid), c.ct.grid, interpolation="nearest")
-        places = np.argwhere(shown.array_kji)[:, ::-1]
-        write_volume(c.ct.cropped(places.min(axis=0), np.ptp(places, axis=0) + 1), folder / "fixed.nrrd")
+        covered = np.argwhere(shown.array_kji)[:, ::-1]
+        write_volume(c.ct.cropped(covered.min(axis=0), np.ptp(covered, axis=0) + 1), folder / "fixed.nrrd")
         write_volume(Volume(c.mr.array_kji, grid), folder / "moving.nrrd")
         np.save(folder / "points.npy", truth.points)
         done = subprocess.run([python, str(PEER), name, str(iterations)], capture_output=True, text=True, check=False)

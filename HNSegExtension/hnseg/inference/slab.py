@@ -29,7 +29,7 @@ class RollingSlab:
     def __init__(
         self, classes: int, depth: int, shape_ji: Sequence[int], device: torch.device, *, of_logits: bool = False
     ) -> None:
-        self._of_logits = of_logits
+        self._of_logits, self._least = of_logits, -torch.inf if of_logits else NEGLIGIBLE
         self._weights = torch.zeros((depth, *shape_ji), device=device)
         tiles_ji = [_tiles(n) for n in shape_ji]
         self._row = torch.full((depth, classes, *tiles_ji), -1, device=device)
@@ -69,8 +69,8 @@ class RollingSlab:
         """Add ``values`` (C, K, J, I) × ``factors`` (K, J, I), both of whole tiles, from slot and tile ``start`` on."""
         # Rows first: that keeps to the order in memory.
         peak = _in_tiles(values).amax(dim=-2).amax(dim=-1)
-        wanted = torch.ones_like(peak) if self._of_logits else peak >= NEGLIGIBLE
-        c, k, j, i = wanted.nonzero(as_tuple=True)
+        # Not ``peak >= …``: what is not a number must be seen to be none.
+        c, k, j, i = (~(peak < self._least)).nonzero(as_tuple=True)
         at = (k + start[0], c, j + start[1], i + start[2])
         rows = self._row[at]
         missing = (rows < 0).nonzero().squeeze(1)

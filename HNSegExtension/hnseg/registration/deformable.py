@@ -189,7 +189,7 @@ class _Step:
             pull = np.zeros_like(points)
             pull[seen] = slope @ self.pose[:3, :3]
             against = resistance @ c
-            return float(np.sum(c * against)) - value, (2 * against - transposed @ pull).ravel()
+            return float(np.vdot(c, against)) - value, (2 * against - transposed @ pull).ravel()
 
         options: dict[str, Any] = {"maxiter": self.level.iterations, "ftol": 1e-5, "gtol": 1e-9}
         answer = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options)  # type: ignore[call-overload]

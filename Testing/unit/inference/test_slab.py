@@ -112,3 +112,13 @@ def test_what_lies_in_the_padding_is_dropped() -> None:
     slab.add(logits, torch.ones((5, 24, 31)), (0, 0, 0))
     for k, values in slab.finish_before(3):
         np.testing.assert_allclose(values, logits.softmax(dim=0)[:, k, :20, :17], rtol=1e-5)
+
+
+def test_what_is_not_a_number_does_not_pass_for_background() -> None:
+    slab = RollingSlab(3, PATCH[0], SHAPE[1:], CPU)
+    logits = torch.zeros((3, *PATCH))
+    logits[:, 0, 5, 7] = torch.nan
+    slab.add(logits, torch.ones(PATCH), (0, 0, 0))
+    _, values = next(slab.finish_before(1))
+    assert values[:, 5, 7].isnan().all()
+    assert values.isnan().sum() == 3
