@@ -6,13 +6,11 @@ import unittest
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import slicer
+from tiny_cohort import block, ct, mr, write_case
 
 from hnseg.image.files import read_volume, write_volume
-from hnseg.image.grid import Grid
-from hnseg.image.volume import Volume
 from hnseg.version import RESEARCH_USE
 
 pytest.importorskip(
@@ -23,32 +21,16 @@ pytest.importorskip(
 
 EXTENSION = Path(__file__).parents[2] / "HNSegExtension"
 FOLDER = EXTENSION / "HNSegCuration"
-GRID = Grid((20, 22, 18), (8.0, 8.0, 9.0), (-80.0, -120.0, 300.0))
-
-
-def head(air, tissue, bone):
-    k, j, i = np.indices(GRID.shape_kji)
-    x, y, z = np.moveaxis(GRID.to_lps(np.stack([i, j, k], axis=-1)) - (2.0, -30.0, 385.0), -1, 0)
-    radius = np.sqrt((x / 60) ** 2 + (y / 70) ** 2 + (z / 75) ** 2)
-    values = np.where(radius < 1, tissue, air) + np.random.default_rng(1).normal(0, 8, radius.shape)
-    values[(radius > 0.8) & (radius < 0.95) & (z > -10)] = bone
-    return Volume(np.round(values).astype(np.int16), GRID)
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     """Two cases with overlapping masks, the first with an MR, and one whose CT is an MR."""
     folder = tmp_path_factory.mktemp("curation") / "in"
-    for name in ("case_01", "case_02", "case_03"):
-        place = folder / name
-        place.mkdir(parents=True)
-        image = head(15, 420, 60) if name == "case_03" else head(-1000, 40, 900)
-        write_volume(image, place / f"{name}_IMG_CT.nrrd")
-        for n, organ in enumerate(("Brainstem", "Pituitary")):
-            array = np.zeros(GRID.shape_kji, np.uint8)
-            array[8:11, 9:12, 9 + n : 12] = 1
-            write_volume(Volume(array, GRID), place / f"{name}_OAR_{organ}.seg.nrrd")
-    write_volume(head(15, 420, 60), folder / "case_01" / "case_01_IMG_MR_T1.nrrd")
+    masks = {"Brainstem": block(), "Pituitary": block(10)}
+    for name, image in (("case_01", ct()), ("case_02", ct()), ("case_03", mr())):
+        write_case(folder, name, image, masks)
+    write_volume(mr(), folder / "case_01" / "case_01_IMG_MR_T1.nrrd")
     return folder
 
 

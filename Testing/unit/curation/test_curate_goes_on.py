@@ -1,34 +1,20 @@
 """Commands that were killed, repeated, or decided upon: the real `hnseg curate`, on two tiny heads."""
 
-import hashlib
 import json
 import shutil
 import signal
 import subprocess
 import sys
 
-import numpy as np
 import pytest
+from tiny_cohort import bytes_of, write_two_heads
 
 from hnseg.cli.main import main
 from hnseg.curation.record import read_case
 from hnseg.curation.settings import CurationSettings
-from hnseg.image.files import write_volume
-from hnseg.image.grid import Grid
-from hnseg.image.volume import Volume
 from hnseg.jobs.curate import CurateRequest, run_curate
 
-GRID = Grid((20, 22, 18), (8.0, 8.0, 9.0), (-80.0, -120.0, 300.0))
 OPTIONS = ("--registration", "none", "--no-bias-correction")
-
-
-def head(air, tissue, bone):
-    k, j, i = np.indices(GRID.shape_kji)
-    x, y, z = np.moveaxis(GRID.to_lps(np.stack([i, j, k], axis=-1)) - (2.0, -30.0, 385.0), -1, 0)
-    radius = np.sqrt((x / 60) ** 2 + (y / 70) ** 2 + (z / 75) ** 2)
-    values = np.where(radius < 1, tissue, air) + np.random.default_rng(1).normal(0, 8, radius.shape)
-    values[(radius > 0.8) & (radius < 0.95) & (z > -10)] = bone
-    return Volume(np.round(values).astype(np.int16), GRID)
 
 
 @pytest.fixture(autouse=True)
@@ -41,16 +27,7 @@ def plain_plots(monkeypatch):
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     """Two heads; the first has an MR."""
-    folder = tmp_path_factory.mktemp("goes-on") / "in"
-    for name in ("case_01", "case_02"):
-        place = folder / name
-        place.mkdir(parents=True)
-        write_volume(head(-1000, 40, 900), place / f"{name}_IMG_CT.nrrd")
-        brainstem = np.zeros(GRID.shape_kji, np.uint8)
-        brainstem[8:11, 9:12, 9:12] = 1
-        write_volume(Volume(brainstem, GRID), place / f"{name}_OAR_Brainstem.seg.nrrd")
-    write_volume(head(15, 420, 60), folder / "case_01" / "case_01_IMG_MR_T1.nrrd")
-    return folder
+    return write_two_heads(tmp_path_factory.mktemp("goes-on") / "in")
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +52,6 @@ def undisturbed(curate, tmp_path_factory):
         return made[options]
 
     return run
-
-
-def bytes_of(folder):
-    """Every file's digest by its place, hidden ones too."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-        for path in sorted(folder.rglob("*"))
-    }
 
 
 # Killed
