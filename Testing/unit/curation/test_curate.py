@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_cohort import bytes_of
 
 from hnseg.cli.main import main
 from hnseg.curation.bias import N4Settings
@@ -116,15 +117,6 @@ def curated(cohort, tmp_path_factory):
     """The cohort, curated once."""
     out = tmp_path_factory.mktemp("curated") / "out"
     return out, run_curate(request(cohort, out))
-
-
-def bytes_of(folder):
-    """Every file's digest by its place."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def manifest_of(out):
