@@ -135,6 +135,7 @@ def _client(fan_out: FanOut) -> Iterator[Client]:
         return
     threads = max(1, (os.cpu_count() or 1) // fan_out.workers)
     with (
+        _environment_kept(),
         tempfile.TemporaryDirectory(prefix="hnseg-dask-") as folder,
         dask.config.set({f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in _KEEP_MEMORY.items()}),
         LocalCluster(
@@ -149,6 +150,18 @@ def _client(fan_out: FanOut) -> Iterator[Client]:
         Client(cluster) as client,
     ):
         yield client
+
+
+@contextlib.contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Dask starts its workers by changing this process's own environment, which later processes would inherit."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextlib.contextmanager

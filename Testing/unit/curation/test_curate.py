@@ -343,7 +343,9 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(cohort, 
 def test_two_dask_workers_give_the_same_bytes_as_this_process(cohort, curated, tmp_path):
     said = []
     out = tmp_path / "out"
+    environment = dict(os.environ)
     outcome = run_curate(request(cohort, out, workers=2), lambda fraction, text: said.append((fraction, text)))
+    assert dict(os.environ) == environment, "processes started later are not to be Dask's"
     assert bytes_of(out) == bytes_of(curated[0])
     assert outcome.failed == curated[1].failed
     assert any("of 4 done" in text for _, text in said)

@@ -1,10 +1,12 @@
 """Commands that were killed, repeated, or decided upon: the real `hnseg curate`, on two tiny heads."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+from unittest.mock import patch
 
 import pytest
 from tiny_cohort import bytes_of, write_two_heads
@@ -201,13 +203,17 @@ def test_contradicting_and_unreadable_decisions_are_refused(curate, undisturbed,
 def test_workers_of_a_dask_scheduler_elsewhere_give_the_same_bytes(curate, undisturbed, tmp_path):
     from distributed import LocalCluster
 
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        dashboard_address="127.0.0.1:0",
-        memory_limit=None,
-        local_directory=str(tmp_path / "dask"),
-        silence_logs=50,
-    ) as cluster:
+    # Dask changes this process's environment to start its workers.
+    with (
+        patch.dict(os.environ),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            memory_limit=None,
+            local_directory=str(tmp_path / "dask"),
+            silence_logs=50,
+        ) as cluster,
+    ):
         assert curate(tmp_path / "out", "--scheduler", cluster.scheduler_address) == 0
     assert bytes_of(tmp_path / "out") == bytes_of(undisturbed())
