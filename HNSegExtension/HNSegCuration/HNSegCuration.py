@@ -23,6 +23,7 @@ for _place in (
 
 _FAILED = "color: #e53935; font-weight: bold;"
 _COLUMNS = ("name", "verdict", "registration", "organs")
+_WORDS = {"accept": "used whatever the check says", "reject": "left out", "forget": "used if the check believes it"}
 
 
 class HNSegCuration(ScriptedLoadableModule):
@@ -50,29 +51,38 @@ class HNSegCurationLogic(ScriptedLoadableModuleLogic):
 
         self.desk = curation_desk()
         self.job = CurateJob(self.desk)
-        self.accepted, self.rejected = set(), set()
+        self.decisions = {}
 
-    def overrule(self, cases, used):
-        """A person's word on the MRs of these cases; it counts from the next curation on."""
-        for case in cases:
-            (self.accepted if used else self.rejected).add(case)
-            (self.rejected if used else self.accepted).discard(case)
+    def decide(self, cases, word):
+        """What a person says of the MRs of these cases: ``accept``, ``reject`` or ``forget``, which leaves them to the
+        check. It counts from the next curation on, which keeps it with the data set.
+        """
+        self.decisions.update(dict.fromkeys(cases, word))
 
     def request(self, source, target, **choices):
         """A request from what the widgets hold; ``ConfigError`` where that cannot be."""
+        from hnseg.curation.bias import N4Settings
         from hnseg.curation.settings import CurationSettings
         from hnseg.curation.shape import ShapeSettings
         from hnseg.jobs.curate import CurateRequest
 
         settings = CurationSettings(
             partial=choices["partial"],
-            registration="rigid" if choices["register"] else "none",
+            registration=choices["registration"],
+            n4=N4Settings() if choices["bias"] else None,
+            mr_scale=choices["mr_scale"],
             shape=ShapeSettings(choices["shape"]),
         )
+        said = {word: sorted(c for c, w in self.decisions.items() if w == word) for word in _WORDS}
         return CurateRequest(
-            source, target, settings, choices["workers"], accept_mr=tuple(sorted(self.accepted)),
-            reject_mr=tuple(sorted(self.rejected)),
+            source, target, settings, choices["workers"], accept_mr=tuple(said["accept"]),
+            reject_mr=tuple(said["reject"]), forget_mr=tuple(said["forget"]),
         )  # fmt: skip
+
+    def settle(self):
+        """The data set keeps what was decided, once it is whole."""
+        if self.job.outcome is not None:
+            self.decisions.clear()
 
     def close(self):
         """End the worker."""
@@ -132,6 +142,7 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
         self._connect(ui.openButton, "clicked()", self.onOpen)
         self._connect(ui.acceptButton, "clicked()", self.onAccept)
         self._connect(ui.rejectButton, "clicked()", self.onReject)
+        self._connect(ui.forgetButton, "clicked()", self.onForget)
 
     def _connect(self, sender, signal, slot):
         sender.connect(signal, slot)
@@ -189,6 +200,7 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
             self.showCases()
         if not self.logic.job.state.busy:
             self.timer.stop()
+            self.logic.settle()
 
     def onOpen(self):
         """Show the chosen case in the scene, its MR over its CT."""
@@ -205,11 +217,15 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
 
     def onAccept(self):
         """The chosen cases' MRs are right, whatever the check says."""
-        self._overrule(used=True)
+        self._decide("accept")
 
     def onReject(self):
         """The chosen cases' MRs are to be left out."""
-        self._overrule(used=False)
+        self._decide("reject")
+
+    def onForget(self):
+        """The chosen cases' MRs are left to the check again."""
+        self._decide("forget")
 
     # Views
 
@@ -226,7 +242,7 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
         ui.curateButton.setEnabled(bool(ui.inputEdit.text and ui.outputEdit.text) and not busy and not self.absent)
         ui.cancelButton.setEnabled(busy)
         ui.openButton.setEnabled(len(chosen) == 1)
-        for button in (ui.acceptButton, ui.rejectButton):
+        for button in (ui.acceptButton, ui.rejectButton, ui.forgetButton):
             button.setEnabled(bool(chosen) and not busy)
 
     def showState(self):
@@ -257,10 +273,9 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
         rows = [row for row in range(table.rowCount) if table.item(row, 0).isSelected()]
         return [table.item(row, 0).text() for row in rows if table.item(row, 1).text() != "failed"]
 
-    def _overrule(self, used):
-        self.logic.overrule(self.chosen(), used)
-        words = "used whatever the check says" if used else "left out"
-        self._say(f"The MR of {', '.join(self.chosen())} will be {words}; click Curate to do these cases again.")
+    def _decide(self, word):
+        self.logic.decide(self.chosen(), word)
+        self._say(f"The MR of {', '.join(self.chosen())} will be {_WORDS[word]}; click Curate to do these cases again.")
 
     def _say(self, text, failed=False):
         self.ui.statusLabel.setText(text)
@@ -270,7 +285,9 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
         ui = self.ui
         return self.logic.request(
             ui.inputEdit.text, ui.outputEdit.text, partial=ui.partialComboBox.currentText,
-            register=ui.registerCheckBox.checked, shape=ui.shapeComboBox.currentText, workers=ui.workersSpinBox.value,
+            registration=ui.registrationComboBox.currentText, bias=ui.biasCheckBox.checked,
+            mr_scale=ui.mrScaleComboBox.currentText, shape=ui.shapeComboBox.currentText,
+            workers=ui.workersSpinBox.value,
         )  # fmt: skip
 
     def _finished(self):

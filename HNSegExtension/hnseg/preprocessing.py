@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -173,6 +174,20 @@ def scale_window(
     low, high = window_hu
     scaled = (np.asarray(ct_hu, dtype=np.float32) - low) * (2.0 / (high - low)) - 1.0
     return np.clip(scaled, -1.0, 1.0, out=scaled)
+
+
+_WINDOW_NAME = re.compile(r"CT (-?[\d.]+)\.\.(-?[\d.]+) HU")
+
+
+def window_channel(low_hu: float, high_hu: float) -> str:
+    """The name of a channel that shows the CT through a window."""
+    return f"CT {low_hu:.10g}..{high_hu:.10g} HU"
+
+
+def window_of_channel(name: str) -> tuple[float, float] | None:
+    """The window that the channel's name tells; None if it tells none."""
+    found = _WINDOW_NAME.fullmatch(name)
+    return (float(found[1]), float(found[2])) if found else None
 
 
 def mr_channels(

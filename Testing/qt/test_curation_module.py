@@ -58,7 +58,7 @@ def curate(widget, cohort, tmp_path, process):
     def click():
         widget.ui.inputEdit.setText(str(cohort))
         widget.ui.outputEdit.setText(str(tmp_path / "out"))
-        widget.ui.registerCheckBox.setChecked(False)
+        widget.ui.registrationComboBox.setCurrentText("none")
         widget.ui.curateButton.wrapped.click()
         process(lambda: not widget.timer.active, seconds=200)
         return widget.ui.statusLabel.text
@@ -101,6 +101,29 @@ def test_a_folder_becomes_a_table_of_cases_which_open_in_the_scene_and_can_be_ov
     curate()
     assert cells(widget)[0] == ["case_01", "good", "doubtful, MR left out", "2"]
     assert not (tmp_path / "out" / "cases" / "case_01" / "mr.nrrd").exists()
+    assert widget.logic.decisions == {}, "the data set keeps it now"
+    curate()
+    assert cells(widget)[0] == ["case_01", "good", "doubtful, MR left out", "2"], "and it holds"
+    widget.ui.casesTable.wrapped.selectRow(0)
+    widget.ui.forgetButton.wrapped.click()
+    curate()
+    assert cells(widget)[0] == ["case_01", "doubtful", "doubtful", "2"]
+    assert (tmp_path / "out" / "cases" / "case_01" / "mr.nrrd").exists()
+
+
+def test_the_choices_reach_the_request(widget):
+    ui = widget.ui
+    for box, choice in (
+        (ui.registrationComboBox, "deformable"), (ui.mrScaleComboBox, "nyul"), (ui.shapeComboBox, "head-neck"),
+        (ui.partialComboBox, "keep"),
+    ):  # fmt: skip
+        box.setCurrentText(choice)
+    ui.biasCheckBox.setChecked(False)
+    ui.inputEdit.setText("in")
+    ui.outputEdit.setText("out")
+    settings = widget._request().settings
+    assert (settings.registration, settings.mr_scale, settings.shape.shape) == ("deformable", "nyul", "head-neck")
+    assert (settings.partial, settings.n4) == ("keep", None)
 
 
 def test_a_failed_case_cannot_be_opened_and_one_without_mr_shows_its_ct_alone(widget, curate, scene):

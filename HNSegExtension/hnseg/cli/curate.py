@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hnseg.version import RESEARCH_USE
 
 if TYPE_CHECKING:
+    from hnseg.curation.intensity import Window
     from hnseg.curation.settings import CurationSettings
 
 _DESCRIPTION = f"""\
@@ -27,6 +28,8 @@ examples:
   hnseg curate HaN-Seg/set_1 curated --workers 4
   hnseg curate dicom curated --scheduler tcp://cluster:8786    workers see the same folders
   hnseg curate HaN-Seg/set_1 curated --accept-mr case_07       a person looked: use its MR all the same
+  hnseg curate ours ours-curated --mr-scale nyul --nyul-standard curated/manifest.json     the MRs on HaN-Seg's scale
+  hnseg curate HaN-Seg/set_1 curated --ct-window soft-tissue --ct-window=-1000:1000        two CT channels to train on
 
 results:
   OUT/report.html, OUT/report.csv, OUT/manifest.json, OUT/splits.json, OUT/datalist.json
@@ -65,6 +68,20 @@ def add_parser(subparsers: Any) -> None:
         default="scanner",
         help="grey values of the MR; nyul: in the exports alone (default scanner)",
     )
+    add(
+        "--nyul-standard",
+        metavar="MANIFEST",
+        type=Path,
+        help="with nyul: the scale that another curation's manifest.json kept, not one fitted here",
+    )
+    add(
+        "--ct-window",
+        metavar="W",
+        type=_window,
+        action="append",
+        default=[],
+        help="soft-tissue, brain, bone or LOW:HIGH in HU; each given one is a channel of the exports (default: HU)",
+    )
     add("--shape", choices=("ct", "512", "head-neck", "head"), default="ct", help="crop (default ct: none)")
     add("--spacing", metavar="X,Y,Z", type=_spacing, help="voxel size in mm (default: the CT's)")
     add("--test-share", metavar="F", type=float, default=0.2, help="share of the patients set apart (default 0.2)")
@@ -98,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace) -> CurationSettings:
     from hnseg.curation.bias import N4Settings
+    from hnseg.curation.cohort import read_nyul_standard
     from hnseg.curation.settings import CurationSettings
     from hnseg.curation.shape import ShapeSettings
 
@@ -106,6 +124,8 @@ def _settings(args: argparse.Namespace) -> CurationSettings:
         registration=args.registration,
         n4=None if args.no_bias_correction else N4Settings(),
         mr_scale=args.mr_scale,
+        nyul=read_nyul_standard(args.nyul_standard) if args.nyul_standard else None,
+        ct_windows=tuple(args.ct_window),
         shape=ShapeSettings(args.shape, args.spacing),
         test_share=args.test_share,
         folds=args.folds,
@@ -121,6 +141,20 @@ def _count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
     return value
+
+
+def _window(text: str) -> Window:
+    from hnseg.curation.intensity import WINDOWS, Window
+    from hnseg.errors import ConfigError
+
+    if text in WINDOWS:
+        return WINDOWS[text]
+    try:
+        low, high = (float(part) for part in text.split(":"))
+        return Window(low, high)
+    except (ValueError, ConfigError):
+        message = f"expected {', '.join(WINDOWS)} or a window as -160:240, low before high, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def _spacing(text: str) -> tuple[float, float, float]:

@@ -58,8 +58,8 @@ def curate_case(
     """
     remarks = [Remark("image", "", note) for note in source.notes]
     on_progress(0.0, "Reading the images")
-    sources = source_records(source, root)
     ct, mr = _read_images(source, remarks)
+    sources = source_records(source, root)
     aligned = None
     if mr is not None:
         aligned = align(ct, mr, settings.registration, overruled=overruled, on_progress=_part(on_progress, 0.05, 0.5))
@@ -147,8 +147,8 @@ def _about_alignment(aligned: Aligned) -> list[Remark]:
 
 
 def _stack(source: CaseSource, grid: Grid, settings: CurationSettings, remarks: list[Remark]) -> Stacked:
-    masks, notes = source.structures.read(grid) if source.structures else ((), ())
-    remarks += [Remark("image", "", text) for text in notes]
+    masks, noticed = source.structures.read(grid) if source.structures else ((), ())
+    remarks += noticed
     structures = stack(masks, grid, marks=source.marks, partial=settings.partial, targets=source.targets)
     remarks += structures.remarks
     return structures

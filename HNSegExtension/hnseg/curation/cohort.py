@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from hnseg.curation.intensity import NyulStandard
 from hnseg.curation.record import CaseRecord, write_json
 from hnseg.curation.settings import CurationSettings
 from hnseg.curation.splits import Features, Splits, make_splits
+from hnseg.errors import InputError
 from hnseg.organs import ORGANS
-from hnseg.plain import to_plain
+from hnseg.plain import from_plain, to_plain
 from hnseg.version import RESEARCH_USE, __version__
 
 MANIFEST = "manifest.json"
@@ -53,11 +55,11 @@ def finish_cohort(
         folds=settings.folds,
         seed=settings.seed,
     )
-    nyul = _nyul(cases, splits)
+    nyul = settings.nyul or _nyul(cases, splits)
     plan = None
     if cases:
         chosen = nyul if settings.mr_scale == "nyul" else None
-        plan = export_nnunet(cases, splits, out, nyul=chosen, on_progress=on_progress)
+        plan = export_nnunet(cases, splits, out, nyul=chosen, windows=settings.ct_windows, on_progress=on_progress)
         export_monai(plan, splits, out)
     cohort = CuratedCohort(layout, settings, tuple(cases), dict(failed), tuple(notes), splits, nyul, plan)
     write_json(splits, out / "splits.json")
@@ -75,6 +77,20 @@ def versions() -> dict[str, str]:
     """Of everything that has a hand in the voxels."""
     packages = {name: version(name) for name in ("numpy", "scipy", "SimpleITK", "pydicom")}
     return {"hnseg": __version__, "python": platform.python_version(), **packages}
+
+
+def read_nyul_standard(manifest: str | Path) -> NyulStandard:
+    """The scale that an earlier curation kept in its manifest. Raises ``InputError`` where there is none."""
+    place = Path(manifest)
+    try:
+        kept = json.loads(place.read_text(encoding="utf-8"))["nyul"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"No Nyúl standard can be read from {place} ({error}); give the manifest.json of a curation with MRs."
+        ) from None
+    if kept is None:
+        raise InputError(f"{place} holds no Nyúl standard, as no training case there had an MR; give another manifest.")
+    return from_plain(NyulStandard, kept, where=f"The Nyúl standard of {place}")
 
 
 def _nyul(cases: Sequence[CaseRecord], splits: Splits) -> NyulStandard | None:

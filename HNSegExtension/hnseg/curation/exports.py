@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hnseg.curation import record as names
-from hnseg.curation.intensity import NyulStandard, within
+from hnseg.curation.intensity import NyulStandard, Window, within
 from hnseg.curation.record import CaseRecord, write_json
 from hnseg.curation.splits import Splits
 from hnseg.errors import OutputError
@@ -21,6 +21,7 @@ from hnseg.image.files import read_volume, write_volume
 from hnseg.image.segmentation import read_segmentation
 from hnseg.image.volume import Volume
 from hnseg.organs import ORGANS
+from hnseg.preprocessing import window_channel
 from hnseg.version import RESEARCH_USE
 
 NNUNET, DATASET = "nnunet", "Dataset501_HNSeg"
@@ -32,6 +33,7 @@ _FIRST_TARGET = len(ORGANS) + 1
 class ExportPlan:
     """What every exported case has: the channels in order, and each structure's label, consecutive from 1.
 
+    ``windows``: channel name → the window through which it shows the CT; without any, the channel ``CT`` is in HU.
     ``source_labels`` are their values in ``labels.nrrd``. ``ignore`` is nnU-Net's ignore label; None if no case has an
     ignored mask.
     """
@@ -40,22 +42,24 @@ class ExportPlan:
     structures: tuple[str, ...]
     source_labels: tuple[int, ...]
     ignore: int | None
+    windows: Mapping[str, Window] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, cases: Sequence[CaseRecord]) -> ExportPlan:
+    def of(cls, cases: Sequence[CaseRecord], windows: Sequence[Window] = ()) -> ExportPlan:
         """All structures that some case has annotated, organs in the table's order, then targets."""
         values = {organ.name: organ.label for organ in ORGANS}
         targets = dict.fromkeys(target for case in cases for target in case.targets)
         values |= {target: _FIRST_TARGET + n for n, target in enumerate(targets)}
         annotated = {name for case in cases for name in case.annotated}
         structures = tuple(name for name in values if name in annotated)
+        named = {window_channel(window.low_hu, window.high_hu): window for window in windows}
         channels = (
-            "CT",
+            *(named or ("CT",)),
             *(("MR",) if any(c.mr for c in cases) else ()),
             *(("PET",) if any(c.pet for c in cases) else ()),
         )
         ignore = len(structures) + 1 if any(case.ignored for case in cases) else None
-        return cls(channels, structures, tuple(values[name] for name in structures), ignore)
+        return cls(channels, structures, tuple(values[name] for name in structures), ignore, named)
 
     @property
     def table(self) -> NDArray[np.uint8]:
@@ -81,15 +85,17 @@ def export_nnunet(
     out: Path,
     *,
     nyul: NyulStandard | None = None,
+    windows: Sequence[Window] = (),
     on_progress: Callable[[float, str], None] = lambda fraction, text: None,
 ) -> ExportPlan:
     """Write ``nnunet/Dataset501_HNSeg`` beside ``cases``, anew each time and only when it is whole.
 
     Unchanged images are hard links where the file system has them, so they cost no room. A case without an MR has
-    zeros for it. With ``nyul`` the MRs are brought to the cohort's scale. ``splits_final.json`` goes into nnU-Net's
+    zeros for it. With ``nyul`` the MRs are brought to the cohort's scale, with ``windows`` the CT is shown through each
+    (−1…1, float32). ``splits_final.json`` goes into nnU-Net's
     preprocessed folder. Raises ``OutputError``.
     """
-    plan = ExportPlan.of(cases)
+    plan = ExportPlan.of(cases, windows)
     partial, target = out / f".{NNUNET}.partial", out / NNUNET
     shutil.rmtree(partial, ignore_errors=True)
     root = partial / DATASET
@@ -145,7 +151,12 @@ def _export_case(
     case: CaseRecord, folder: Path, root: Path, kind: str, plan: ExportPlan, nyul: NyulStandard | None
 ) -> None:
     for n, channel in enumerate(plan.channels):
-        _CHANNELS[channel](case, folder, root / f"images{kind}" / f"{case.name}_{n:04d}{ENDING}", nyul)
+        image = root / f"images{kind}" / f"{case.name}_{n:04d}{ENDING}"
+        if channel in plan.windows:
+            ct = read_volume(folder / names.CT)
+            write_volume(ct.with_array(plan.windows[channel].apply(ct.array_kji)), image)
+        else:
+            _CHANNELS[channel](case, folder, image, nyul)
     labels = root / f"labels{kind}" / f"{case.name}{ENDING}"
     if plan.keeps_labels and not case.ignored:
         _link(folder / names.LABELS, labels)

@@ -85,7 +85,10 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """HU to −1…1 over a window, clipped: ``invert`` gives back what lay inside, and the ends for what did not."""
+    """HU to −1…1 over a window, clipped: ``invert`` gives back what lay inside, and the ends for what did not.
+
+    Raises ``ConfigError`` unless the low end is below the high one.
+    """
 
     low_hu: float
     high_hu: float
@@ -107,6 +110,9 @@ class Window:
 
 SOFT_TISSUE, BRAIN, BONE = Window(-160.0, 240.0), Window(0.0, 80.0), Window(-500.0, 1800.0)
 """Windows that show muscle and glands, the brain, and the skull."""
+
+WINDOWS = {"soft-tissue": SOFT_TISSUE, "brain": BRAIN, "bone": BONE}
+"""By name, as a command has them."""
 
 
 def stacked_windows(ct_hu: Values, windows: Sequence[Window]) -> Floats:
@@ -193,10 +199,19 @@ class Nyul:
 
 @dataclass(frozen=True, slots=True)
 class NyulStandard:
-    """A cohort's scale: where the percentiles of an average patient lie, from 0 to 100."""
+    """A cohort's scale: where the percentiles of an average patient lie, from 0 to 100.
+
+    Raises ``ConfigError`` unless there are as many landmarks as percentiles and both rise strictly.
+    """
 
     percentiles: tuple[float, ...]
     landmarks: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.percentiles) != len(self.landmarks):
+            got = f"{len(self.percentiles)} and {len(self.landmarks)}"
+            raise ConfigError(f"A standard needs as many landmarks as percentiles, got {got}; fit it again.")
+        Nyul(self.percentiles, self.landmarks)
 
     @classmethod
     def fit(cls, cases: Sequence[Sequence[float]], percentiles: tuple[float, ...] = LANDMARKS) -> NyulStandard:

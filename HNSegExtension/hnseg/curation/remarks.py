@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal[
-    "image", "registration", "availability", "off-grid", "empty", "values", "two-sided", "swapped", "overlap", "volume"
-]
+    "image", "registration", "drawn-elsewhere", "availability", "off-grid", "empty", "values", "two-sided", "swapped",
+    "overlap", "volume",
+]  # fmt: skip
 
-GRAVE: tuple[Kind, ...] = ("registration", "off-grid", "values", "two-sided", "swapped")
+GRAVE: tuple[Kind, ...] = ("registration", "drawn-elsewhere", "off-grid", "values", "two-sided", "swapped")
 """Kinds that a person should look at before the case is used."""
 
 

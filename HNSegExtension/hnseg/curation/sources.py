@@ -11,6 +11,7 @@ import numpy as np
 
 from hnseg.curation.availability import Marks
 from hnseg.curation.masks import read_masks
+from hnseg.curation.remarks import Remark
 from hnseg.errors import UnreadableFile
 from hnseg.image.files import read_volume
 from hnseg.image.grid import Grid
@@ -30,8 +31,8 @@ class MaskFiles:
         """All of them."""
         return tuple(self.files.values())
 
-    def read(self, grid: Grid) -> tuple[NamedMasks, tuple[str, ...]]:
-        """The masks, on their own grids, and notes on reading."""
+    def read(self, grid: Grid) -> tuple[NamedMasks, tuple[Remark, ...]]:
+        """The masks, on their own grids, and what was noticed."""
         return read_masks(self.files), ()
 
 
@@ -48,17 +49,17 @@ class LabelFile:
         """The one file."""
         return (self.path,)
 
-    def read(self, grid: Grid) -> tuple[NamedMasks, tuple[str, ...]]:
-        """A mask for each name, and notes on values without one."""
+    def read(self, grid: Grid) -> tuple[NamedMasks, tuple[Remark, ...]]:
+        """A mask for each name, and a remark on values without one."""
         labels = read_volume(self.path)
         strange = sorted(set(np.unique(labels.array_kji).tolist()) - {0, *self.names})
-        notes = (f"{self.path.name} holds the values {strange}, which mean nothing here.",) if strange else ()
+        text = f"{self.path.name} holds the values {strange}, which mean nothing here."
         masks = (
             (name, labels.with_array(labels.array_kji == value))
             for value, name in self.names.items()
             if self.drawn is None or name in self.drawn
         )
-        return masks, notes
+        return masks, (Remark("values", "", text),) if strange else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +74,15 @@ class Rtstruct:
         """The one file."""
         return (self.path,)
 
-    def read(self, grid: Grid) -> tuple[NamedMasks, tuple[str, ...]]:
+    def read(self, grid: Grid) -> tuple[NamedMasks, tuple[Remark, ...]]:
         """Every region filled on the series' grid, and what could not be taken literally."""
         from hnseg.dicomrt.read import read_on_series
 
         found = read_on_series(self.path, self.series)
-        return ((s.name, found.segmentation.mask(s.name)) for s in found.segmentation.segments), found.warnings
+        remarks = tuple(
+            Remark("drawn-elsewhere" if text in found.drawn_elsewhere else "image", "", text) for text in found.warnings
+        )
+        return ((s.name, found.segmentation.mask(s.name)) for s in found.segmentation.segments), remarks
 
 
 @dataclass(frozen=True, slots=True)

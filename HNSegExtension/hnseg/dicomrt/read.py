@@ -17,10 +17,13 @@ from hnseg.image.volume import Volume
 
 @dataclass(frozen=True, slots=True)
 class ReadStructures:
-    """The segmentation, and in sentences what could not be taken literally."""
+    """The segmentation, and in sentences what could not be taken literally; ``drawn_elsewhere`` are those of the
+    warnings that leave a doubt whether the structures were drawn on these images.
+    """
 
     segmentation: Segmentation
     warnings: tuple[str, ...]
+    drawn_elsewhere: tuple[str, ...] = ()
 
 
 def read_structure_set(path: str | Path, grid: Grid, *, series: Series | None = None) -> ReadStructures:
@@ -43,12 +46,12 @@ def read_on_series(path: str | Path, folder: str | Path) -> ReadStructures:
 def _fill(structures: StructureSet, name: str, grid: Grid, series: Series | None) -> ReadStructures:
     if not structures.rois:
         raise InputError(f"{name} holds no structure; export it again.")
-    warnings = list(structures.warnings)
+    elsewhere: tuple[str, ...] = ()
     if series is not None:
-        warnings.extend(_frame_warnings(structures, series, name))
-        warnings.extend(_dangling(structures, series))
+        elsewhere = (*_frame_warnings(structures, series, name), *_dangling(structures, series))
+    warnings = [*structures.warnings, *elsewhere]
     segmentation = Segmentation.from_masks(_masks(structures, grid, warnings))
-    return ReadStructures(_marked(segmentation, structures), tuple(warnings))
+    return ReadStructures(_marked(segmentation, structures), tuple(warnings), elsewhere)
 
 
 def _masks(structures: StructureSet, grid: Grid, warnings: list[str]) -> Iterable[tuple[str, Volume]]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from hnseg.errors import ModelError, UnknownOrgan
 from hnseg.models.metadata import BACKGROUND, BundleMetadata, NetworkSettings, PostprocessSettings
 from hnseg.models.nnunet_input import NnunetChannel, NnunetSettings
 from hnseg.organs import find_organ
-from hnseg.preprocessing import PreprocessSettings
+from hnseg.preprocessing import PreprocessSettings, window_of_channel
 
 PLANS, DATASET, CHECKPOINT = "plans.json", "dataset.json", "checkpoint_final.pth"
 _PLAIN = "PlainConvUNet"
@@ -198,16 +198,23 @@ def _channels(
     masks, schemes = configuration["use_mask_for_norm"], configuration["normalization_schemes"]
     return tuple(
         NnunetChannel(
-            image="ct" if "ct" in name.lower() else "mr",
+            image=_image(name),
             scheme=scheme,
             within_mask=bool(mask),
             mean=statistics[str(n)]["mean"],
             deviation=statistics[str(n)]["std"],
             lowest=statistics[str(n)]["percentile_00_5"],
             highest=statistics[str(n)]["percentile_99_5"],
+            window_hu=window_of_channel(name),
         )
         for n, (name, scheme, mask) in enumerate(zip(names, schemes, masks, strict=True))
     )
+
+
+def _image(channel: str) -> Literal["ct", "mr"]:
+    if channel.lower() in {"pet", "pt"}:
+        raise ValueError(f"its channel {channel!r} is a PET, which HNSeg does not segment from.")
+    return "ct" if "ct" in channel.lower() else "mr"
 
 
 def _axes(plans: Mapping[str, Any]) -> tuple[int, int, int]:

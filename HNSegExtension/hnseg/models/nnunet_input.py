@@ -22,7 +22,7 @@ from hnseg.image.grid import Grid
 from hnseg.image.orient import canonical
 from hnseg.image.resample import resample
 from hnseg.image.volume import Volume
-from hnseg.preprocessing import NetworkInput
+from hnseg.preprocessing import NetworkInput, scale_window
 
 Scheme = Literal["CTNormalization", "ZScoreNormalization", "RescaleTo01Normalization", "NoNormalization"]
 Array = NDArray[np.float32]
@@ -35,7 +35,7 @@ _TINY = 1e-8
 @dataclass(frozen=True, slots=True)
 class NnunetChannel:
     """One input channel. ``within_mask``: mean and deviation over what is not zero alone; the others are the training
-    data's, in HU, for ``CTNormalization``.
+    data's, in HU, for ``CTNormalization``. ``window_hu``: of the CT, which then goes from −1 to 1 before the scheme.
     """
 
     image: Literal["ct", "mr"]
@@ -45,6 +45,7 @@ class NnunetChannel:
     deviation: float = 1.0
     lowest: float = 0.0
     highest: float = 0.0
+    window_hu: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,8 @@ def nnunet_input(
 
 def _image(channel: NnunetChannel, ct: Volume, mr: Volume | None, ct_to_mr: sitk.Transform | None) -> Array:
     if channel.image == "ct":
-        return np.asarray(ct.array_kji, np.float32)
+        hu = np.asarray(ct.array_kji, np.float32)
+        return scale_window(hu, channel.window_hu) if channel.window_hu else hu
     if mr is None:
         raise InputError("This nnU-Net model needs an MR besides the CT; give one, or use another model.")
     return np.asarray(resample(_as_float(mr), ct.grid, transform=ct_to_mr).array_kji)

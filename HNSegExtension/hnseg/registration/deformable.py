@@ -20,10 +20,12 @@ from scipy.optimize import minimize
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
 from hnseg.registration.bending import Array, ControlLattice
+from hnseg.registration.bent import Bent
 from hnseg.registration.images import Prepared, prepare_ct, prepare_mr
 from hnseg.registration.information import Information, Samples
 from hnseg.registration.inside import lies_in
 from hnseg.registration.poses import Pose, from_transform, moved
+from hnseg.registration.quality import judge, with_bending
 from hnseg.registration.rigid import WORKING_MM, Registration, register_rigid
 from hnseg.registration.skull import skull
 
@@ -83,7 +85,8 @@ class Bending:
 class DeformableRegistration(Registration):
     """A registration whose transform bends where ``bending.used``: the B-spline first, then the rigid pose.
 
-    Verdict, reason and metrics are those of ``rigid``, the pose that it starts from.
+    The metrics are those of ``rigid``, the pose that it starts from, with the bending's beside them; verdict and reason
+    follow from both.
     """
 
     rigid: sitk.Transform
@@ -104,17 +107,22 @@ def register_deformable(
     before = 0.0 if rigid is None else rigid.seconds
     if rigid is None:
         rigid = register_rigid(ct, mr, on_progress=lambda f, text: tell(0.6 * f, text))
-    transform, bending = rigid.transform, Bending(False, "The rigid pose failed its check.")
+    found, bending = rigid, Bending(False, "The rigid pose failed its check.")
     if rigid.verdict != "failed":
         tell(0.6, "Preparing to bend jaw and neck")
-        images = prepare_ct(ct, WORKING_MM), prepare_mr(mr, WORKING_MM)
-        spline, bending = bend(*images, from_transform(transform), lambda f, text: tell(0.6 + 0.4 * f, text))
-        if bending.used:
-            transform = sitk.CompositeTransform([rigid.transform, spline])
+        images, pose = (prepare_ct(ct, WORKING_MM), prepare_mr(mr, WORKING_MM)), from_transform(rigid.transform)
+        spline, bending = bend(*images, pose, lambda f, text: tell(0.6 + 0.4 * f, text))
+        whole = sitk.CompositeTransform([rigid.transform, spline])
+        quality = with_bending(rigid.metrics, Bent.of(whole, images[0], pose))
+        verdict, reason = judge(quality)
+        if bending.used and verdict == "failed":
+            bending = replace(bending, used=False, reason=reason)
+        elif bending.used:
+            found = replace(rigid, transform=whole, verdict=verdict, reason=reason, metrics=quality)
     tell(1.0, bending.reason)
     seconds = before + time.perf_counter() - started
     return DeformableRegistration(
-        transform, rigid.verdict, rigid.reason, rigid.metrics, seconds, rigid.transform, bending
+        found.transform, found.verdict, found.reason, found.metrics, seconds, rigid.transform, bending
     )
 
 

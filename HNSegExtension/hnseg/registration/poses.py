@@ -56,6 +56,19 @@ def degrees_between(a: Pose, b: Pose) -> float:
     return float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))))
 
 
+def tilt_degrees(a: Pose) -> float:
+    """Angle to the nearest of the identity and the three half turns, 0…90."""
+    return min(degrees_between(a, pose(np.diag(signs))) for _, signs in HALF_TURNS)
+
+
+def nearest_pose(points: ArrayLike, reached: ArrayLike) -> Pose:
+    """The pose that brings the points (N, 3) nearest to (N, 3) others, by least squares (Kabsch 1976)."""
+    source, target = np.asarray(points, dtype=np.float64), np.asarray(reached, dtype=np.float64)
+    middle, there = source.mean(axis=0), target.mean(axis=0)
+    turn = _orthonormal((target - there).T @ (source - middle))
+    return pose(turn, there - middle, middle)
+
+
 def mm_between(a: Pose, b: Pose, points: ArrayLike) -> float:
     """Root mean square distance between the images of the points (N, 3) under the two poses."""
     return float(np.sqrt(np.mean(np.sum((moved(points, a) - moved(points, b)) ** 2, axis=-1))))

@@ -1,4 +1,4 @@
-"""Whether a rigid pose can be believed, from the two images and the pose alone.
+"""Whether a registration can be believed, from the two images and the transform alone.
 
 Each measure has a value at which the pose is refused and one from which it is accepted; the score is the lowest of the
 measures' places between the two, so that one clear "no" is enough. The values were set on phantoms with planted
@@ -15,13 +15,24 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from hnseg.errors import GeometryMismatch
 from hnseg.image.volume import Volume
+from hnseg.registration.bent import Bent
 from hnseg.registration.images import Prepared, prepare_ct, prepare_mr
 from hnseg.registration.information import Information, Samples
 from hnseg.registration.inside import edge_agreement, inside_body, lies_in
 from hnseg.registration.local import steady_share
 from hnseg.registration.mirror import mirrored
-from hnseg.registration.poses import Pose, degrees_between, from_transform, inverse, mm_between, moved, pose
+from hnseg.registration.poses import (
+    Pose,
+    degrees_between,
+    from_transform,
+    inverse,
+    mm_between,
+    moved,
+    pose,
+    tilt_degrees,
+)
 from hnseg.registration.refine import Level, refine
 
 Verdict = Literal["good", "doubtful", "failed"]
@@ -37,7 +48,7 @@ _LOST_MM = 100.0
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What the images say about a pose. All but the last go into ``score``, 0 (refused) to 1 (accepted).
+    """What the images say about a pose. All go into ``score``, 0 (refused) to 1 (accepted), but ``turn_degrees``.
 
     ``data``: share of the MR's grid that is no padding. ``overlap``: share of that which lies in the CT's field of
     view.
@@ -46,7 +57,10 @@ class Quality:
     along ±x, ±y, ±z. ``edges``: mean cos² between the gradients of CT and MR under the skin; 1/3 by chance. ``steady``:
     share of 4 cm blocks, by what they tell, that fit best within 3 mm of where they are. ``drift_mm``: how far the pose
     moves when it is refined again. ``side_margin``: how much information the mirrored MR lacks, relative; negative if
-    it fits better. ``turn_degrees``: rotation against the headers, for the reader only, as headers can be wrong.
+    it fits better. ``turn_degrees``: rotation against the headers, for the reader only: feet first is no mistake.
+    ``tilt_degrees``: what is left of it beside the nearest half turn. ``bend_mm`` and ``smallest_jacobian``: the
+    farthest that the transform takes a place of the body from where its rigid part would, and the least determinant
+    over the body; 0 and 1 for a pose.
     """
 
     data: float
@@ -60,6 +74,9 @@ class Quality:
     side_margin: float
     score: float = 0.0
     turn_degrees: float = 0.0
+    tilt_degrees: float = 0.0
+    bend_mm: float = 0.0
+    smallest_jacobian: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +100,32 @@ RULES: dict[str, _Rule] = {
     "steady": _Rule(0.35, 0.50, "only {} of the blocks fit best where they are", "{:.0%}"),
     "information": _Rule(0.06, 0.12, "CT and MR tell {} nats about each other"),
     "side_margin": _Rule(-0.01, 0.01, "the mirrored MR fits as well or better (margin {})", "{:.1%}"),
+    "tilt_degrees": _Rule(60.0, 40.0, "the head would be tilted by {} against the headers", "{:.0f}°"),
+    "smallest_jacobian": _Rule(0.0, 0.1, "the bending folds or crushes the body (least Jacobian determinant {})"),
+    "bend_mm": _Rule(60.0, 40.0, "the bending moves a place of the body by {}", "{:.0f} mm"),
 }
 """By name of the measure, gravest first."""
 
 
 def assess(ct: Volume, mr: Volume, transform: sitk.Transform) -> tuple[Verdict, str, Quality]:
-    """Verdict, reason and measures of a rigid transform (CT points → MR points, LPS mm), wherever it comes from.
+    """Verdict, reason and measures of a transform (CT points → MR points, LPS mm), wherever it comes from.
 
-    Raises ``GeometryMismatch`` when the transform is not rigid, ``UnsupportedImage`` when an image holds one value
-    only.
+    Of one that bends, the rigid part is looked at as a pose, and the rest for folds and for how far it goes. Raises
+    ``UnsupportedImage`` when an image holds one value only.
     """
-    quality = measure(prepare_ct(ct, WORKING_MM), prepare_mr(mr, WORKING_MM), from_transform(transform))
+    fixed, moving = prepare_ct(ct, WORKING_MM), prepare_mr(mr, WORKING_MM)
+    try:
+        quality = measure(fixed, moving, from_transform(transform))
+    except GeometryMismatch:
+        bent = Bent.of(transform, fixed)
+        quality = with_bending(measure(fixed, moving, bent.pose), bent)
     return *judge(quality), quality
+
+
+def with_bending(quality: Quality, bent: Bent) -> Quality:
+    """A pose's measures, with what the transform does beyond it."""
+    found = replace(quality, bend_mm=bent.largest_mm, smallest_jacobian=bent.smallest_jacobian)
+    return replace(found, score=score(found))
 
 
 def judge(quality: Quality) -> tuple[Verdict, str]:
@@ -126,9 +157,10 @@ def measure(
     inside = inside_body(coarse_ct)
     information = _information(coarse_ct, coarse_mr)
     within = _Within.of(information, inside, mr_to_ct, mr.grid.axes)
-    turn, data = degrees_between(ct_to_mr, np.eye(4)), float(mr.valid.array_kji.mean())
+    turn, tilt = degrees_between(ct_to_mr, np.eye(4)), tilt_degrees(ct_to_mr)
+    data = float(mr.valid.array_kji.mean())
     if len(within.information.samples.points) < _FEWEST_INSIDE:
-        return Quality(data, within.overlap, within.extent_mm, 0.0, 0.0, 0.0, 0.0, _LOST_MM, -1.0, 0.0, turn)
+        return Quality(data, within.overlap, within.extent_mm, 0.0, 0.0, 0.0, 0.0, _LOST_MM, -1.0, 0.0, turn, tilt)
     tell(0.1, "Checking the registration: does it drift?")
     again, _ = refine(ct, mr, ct_to_mr, _CHECK)
     drift = mm_between(again, ct_to_mr, moved(within.information.samples.points, mr_to_ct))
@@ -147,6 +179,7 @@ def measure(
         drift_mm=drift,
         side_margin=1 - other_side / max(here, 1e-9),
         turn_degrees=turn,
+        tilt_degrees=tilt,
     )
     return replace(found, score=score(found))
 

@@ -30,6 +30,6 @@ def skull(ct: Prepared) -> NDArray[np.bool_]:
     for n in np.argsort(-sizes_ml)[: np.count_nonzero(sizes_ml >= _SMALLEST_ML)]:
         away = np.asarray(ndimage.distance_transform_edt(parts != n + 1, sampling=spacing))
         shell = (away > DEPTH_MM) & (away <= DEPTH_MM + SHELL_MM)
-        if (values[shell] > BONE_HU).mean() > _ENCLOSED:
+        if shell.any() and (values[shell] > BONE_HU).mean() > _ENCLOSED:
             return np.asarray(away <= DEPTH_MM + SHELL_MM)
     return np.zeros(values.shape, dtype=bool)

@@ -447,10 +447,57 @@ def test_the_command_crops_scales_and_tells_what_failed(cohort, tmp_path, capsys
     assert 0 <= np.median(exported[valid & (exported > 20)]) <= 100
 
 
+def test_mrs_are_brought_to_the_scale_that_another_curation_kept(cohort, curated, tmp_path, capsys):
+    shutil.copytree(cohort / "case_01", tmp_path / "in" / "case_01")
+    kept = manifest_of(curated[0])
+    kept["nyul"]["landmarks"] = [10 * value for value in kept["nyul"]["landmarks"]]
+    (tmp_path / "manifest.json").write_text(json.dumps(kept))
+    options = ["--registration", "none", "--no-bias-correction", "--test-share", "0", "--mr-scale", "nyul"]
+    command = ["curate", str(tmp_path / "in"), str(tmp_path / "out"), *options]
+    assert main([*command, "--nyul-standard", str(tmp_path / "manifest.json")]) == 0
+    assert manifest_of(tmp_path / "out")["nyul"] == kept["nyul"]
+    exported = tmp_path / "out" / "nnunet" / "Dataset501_HNSeg" / "imagesTr" / "case_01_0001.nrrd"
+    mr, valid = (read_volume(tmp_path / "out" / "cases" / "case_01" / name) for name in ("mr.nrrd", "mr_valid.nrrd"))
+    scale = from_plain(NyulStandard, kept["nyul"], where="manifest").scale(
+        read_case(tmp_path / "out" / "cases" / "case_01").mr.scales.landmarks
+    )
+    expected = np.where(valid.array_kji > 0, scale.apply(mr.array_kji), 0)
+    np.testing.assert_allclose(read_volume(exported).array_kji, expected, rtol=1e-5)
+    assert main(command) == 1
+    assert "a curation with another settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"nyul": null}', "no training case there had an MR"),
+        ("{}", "No Nyúl standard can be read from"),
+        ('{"nyul": {"percentiles": [1.0, 99.0], "landmarks": [0.0, 100.0]}}', "needs the percentiles"),
+        ('{"nyul": {"percentiles": [1.0, 99.0], "landmarks": [0.0]}}', "as many landmarks as percentiles"),
+        ('{"nyul": {"percentiles": [1.0, 99.0], "landmarks": [9.0, 1.0]}}', "must rise strictly"),
+    ],
+)
+def test_a_standard_that_cannot_be_is_refused_before_anything_is_written(cohort, tmp_path, capsys, content, words):
+    (tmp_path / "manifest.json").write_text(content)
+    options = ["--mr-scale", "nyul", "--nyul-standard", str(tmp_path / "manifest.json")]
+    assert main(["curate", str(cohort), str(tmp_path / "out"), *options]) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_standard_without_its_scale_is_refused(cohort, curated, tmp_path, capsys):
+    options = ["--nyul-standard", str(curated[0] / "manifest.json")]
+    assert main(["curate", str(cohort), str(tmp_path / "out"), *options]) == 1
+    assert "needs the scale 'nyul', got 'scanner'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
         (["--workers", "0"], 2, "at least 1"),
+        (["--ct-window", "soft"], 2, "expected soft-tissue, brain, bone"),
+        (["--ct-window", "5:3"], 2, "low before high"),
+        (["--ct-window", "bone", "--ct-window=-500:1800"], 1, "given twice"),
         (["--spacing", "1,2"], 2, "three numbers"),
         (["--workers", "2", "--scheduler", "tcp://x:1"], 2, "not allowed"),
         (["--scheduler", "nowhere"], 1, "No Dask scheduler answers at nowhere"),

@@ -84,16 +84,17 @@ def test_openkbp_counts_what_was_contoured_and_keeps_its_own_larynx_apart(tmp_pa
     write_volume(Volume(labels, GRID), tmp_path / "pt_7_oar.nii.gz")
     touch(tmp_path / "availability.csv", "case;Brainstem;Parotid_L;Larynx;Bone_Mandible\npt_7;1;0;1;1\n")
     (case,) = find_cases(tmp_path).cases
-    masks, notes = case.structures.read(GRID)
+    masks, remarks = case.structures.read(GRID)
     read = {name: int(mask.array_kji.sum()) for name, mask in masks}
     assert read == {"Brainstem": 1, "Larynx (OpenKBP)": 1, "Bone_Mandible": 1}
-    assert notes == ()
+    assert remarks == ()
 
 
 def test_values_without_a_meaning_are_noted(tmp_path):
     write_volume(Volume(np.full(GRID.shape_kji, 9, np.uint8), GRID), tmp_path / "l.nrrd")
-    _, notes = LabelFile(tmp_path / "l.nrrd", OPENKBP).read(GRID)
-    assert "[9]" in notes[0]
+    _, (remark,) = LabelFile(tmp_path / "l.nrrd", OPENKBP).read(GRID)
+    assert "[9]" in remark.text
+    assert remark.is_grave
 
 
 def test_a_folder_without_cases_says_what_is_known(tmp_path):

@@ -1,11 +1,10 @@
 """What other systems write, and what nobody should: contours that dangle, repeat, stay open or make no sense."""
 
-from pathlib import Path
-
 import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from real_data import real_data
 
 from hnseg.cli.main import main
 from hnseg.dicomrt.rasterise import rasterise
@@ -199,16 +198,9 @@ def test_another_kind_of_object_is_named(axial_series):
         read_rois(axial_series.files[0])
 
 
-def shared_data():
-    for parent in Path(__file__).resolve().parents:
-        if (parent / "shared" / "data").is_dir():
-            return parent / "shared" / "data"
-    pytest.skip("../shared/data is absent: nothing to compare with")
-
-
 @pytest.mark.real_data
 def test_other_systems_files_with_broken_references_are_read_and_named():
-    folder = shared_data() / "dicom_syntaxes_and_bad_rt" / "rt_utils"
+    folder = real_data() / "dicom_syntaxes_and_bad_rt" / "rt_utils"
     read = read_on_series(folder / "mock_data" / "non_existent_reference_rt.dcm", folder / "mock_data")
     assert len(read.segmentation.segments) == 4
     assert any("refer to images that are not in this series" in warning for warning in read.warnings)
@@ -218,7 +210,7 @@ def test_other_systems_files_with_broken_references_are_read_and_named():
 
 @pytest.mark.real_data
 def test_a_breast_plan_with_an_empty_region_is_parsed():
-    read = read_rois(shared_data() / "dicom_syntaxes_and_bad_rt" / "dicompyler" / "rtss.dcm")
+    read = read_rois(real_data() / "dicom_syntaxes_and_bad_rt" / "dicompyler" / "rtss.dcm")
     assert len(read.rois) == 10
     assert sum(not roi.contours for roi in read.rois) == 1
     assert sum("has no closed contour" in warning for warning in read.warnings) == 1
@@ -229,7 +221,7 @@ def test_a_breast_plan_with_an_empty_region_is_parsed():
 def test_the_head_phantoms_brainstem_has_the_volume_of_its_polygons(tmp_path):
     import tarfile
 
-    with tarfile.open(shared_data() / "dcpt_headphantom" / "dcpt_headphantom.tar.xz") as archive:
+    with tarfile.open(real_data() / "dcpt_headphantom" / "dcpt_headphantom.tar.xz") as archive:
         members = [m for m in archive.getmembers() if "/RS." in m.name]
         archive.extractall(tmp_path, members, filter="data")
     (path,) = tmp_path.rglob("RS.*")

@@ -5,11 +5,11 @@ import re
 import shutil
 import subprocess
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from real_data import real_data
 from scipy import ndimage
 
 from hnseg.evaluation import metrics
@@ -19,13 +19,6 @@ from hnseg.evaluation.surfaces import surface_distances
 from hnseg.image.files import read_volume
 
 SPACING = (0.9, 1.3, 2.5)
-
-
-def data():
-    for parent in Path(__file__).resolve().parents:
-        if (parent / "shared" / "data").is_dir():
-            return parent / "shared" / "data"
-    pytest.skip("../shared/data is absent: nothing to compare with")
 
 
 def pair_of_blobs(seed, shape=(14, 30, 36)):
@@ -146,7 +139,7 @@ def test_simpleitks_hausdorff_distance_is_that_of_whole_masks():
 
 @pytest.mark.real_data
 def test_published_surface_distance_vectors_are_met():
-    cases = json.loads((data() / "metric_vectors" / "vectors.json").read_text())
+    cases = json.loads((real_data() / "metric_vectors" / "vectors.json").read_text())
     published = {case["name"]: case for key in cases if key.startswith("surface_distance") for case in cases[key]}
     two = published["3D two voxels 2 mm apart"]
     reference, prediction = np.zeros((128,) * 3, bool), np.zeros((128,) * 3, bool)
@@ -185,7 +178,7 @@ def test_published_empty_cases_are_met_but_for_two_empty_masks():
 
 @pytest.mark.real_data
 def test_the_published_hausdorff_distance_of_monais_spheres_is_met():
-    published = json.loads((data() / "metric_vectors" / "vectors.json").read_text())
+    published = json.loads((real_data() / "metric_vectors" / "vectors.json").read_text())
     (case,) = next(cases for key, cases in published.items() if key.startswith("MONAI"))
     index = np.indices((99,) * 3)
     a, b = (sum((axis - c) ** 2 for axis in index) <= 20**2 for c in (20, 19))
@@ -196,7 +189,7 @@ def test_the_published_hausdorff_distance_of_monais_spheres_is_met():
 
 @pytest.mark.real_data
 def test_the_published_dscs_and_volumes_of_fifteen_patients_are_met_exactly():
-    folder = data() / "hntsmrg_dsc_vectors"
+    folder = real_data() / "hntsmrg_dsc_vectors"
     published = json.loads((folder / "published.json").read_text())
     shared, total = {1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0}
     for case in published["cases"]:
@@ -218,7 +211,7 @@ def test_the_published_dscs_and_volumes_of_fifteen_patients_are_met_exactly():
 
 
 def check_observers(deepmind, patient, organ):
-    folder = data() / "deepmind_oar_two_observers" / patient
+    folder = real_data() / "deepmind_oar_two_observers" / patient
     paths = [folder / who / f"{organ}.nrrd" for who in ("oncologist", "radiographer")]
     if not all(path.exists() for path in paths):
         return False
@@ -248,7 +241,9 @@ def test_two_observers_score_as_surface_distance_has_it(deepmind, organ):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("patient", ["0522c0057", "TCGA-CV-7236"])
 def test_every_organ_of_two_observers_scores_as_surface_distance_has_it(deepmind, patient):
-    organs = [path.stem for path in (data() / "deepmind_oar_two_observers" / patient / "oncologist").glob("*.nrrd")]
+    organs = [
+        path.stem for path in (real_data() / "deepmind_oar_two_observers" / patient / "oncologist").glob("*.nrrd")
+    ]
     assert sum(check_observers(deepmind, patient, organ) for organ in organs) >= 19
 
 

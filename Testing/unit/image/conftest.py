@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from real_data import real_data
 
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
@@ -34,8 +33,4 @@ def oblique(oblique_grid):
 @pytest.fixture
 def shared_data():
     """``../shared/data`` beside the checkout; the test is skipped, saying so, where it is absent."""
-    for parent in Path(__file__).resolve().parents:
-        folder = parent / "shared" / "data"
-        if folder.is_dir():
-            return folder
-    return pytest.skip("the real data (../shared/data) is not here")
+    return real_data()

@@ -1,7 +1,6 @@
 """DICOM folders as hospitals export them, made here, and a few real ones."""
 
 import shutil
-import tarfile
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
+from real_data import unpack
 
 from hnseg.errors import DicomSeriesError, UnreadableFile
 from hnseg.image.dicom import list_series, read_series
@@ -487,14 +487,6 @@ def test_series_are_listed_in_their_order_with_what_is_wrong(tmp_path, ct):
 
 
 # Real folders
-
-
-def unpack(archive, folder, *parts):
-    """Only what lies in folders of those names."""
-    with tarfile.open(archive) as packed:
-        wanted = [member for member in packed if set(member.name.split("/")) & set(parts)]
-        packed.extractall(folder, members=wanted, filter="data")
-    return next(path for path in folder.iterdir() if path.is_dir())
 
 
 @pytest.mark.real_data

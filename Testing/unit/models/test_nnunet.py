@@ -20,6 +20,7 @@ from hnseg.image.volume import Volume
 from hnseg.models.bundle import NnunetBundle, open_bundle, verify_bundle
 from hnseg.models.nnunet_input import NnunetChannel, NnunetSettings, nnunet_input
 from hnseg.models.store import install_bundle
+from hnseg.preprocessing import window_channel
 
 FEATURES, KERNELS, STRIDES = [4, 6, 8], [[1, 3, 3], [3, 3, 3], [3, 3, 3]], [[1, 1, 1], [1, 2, 2], [2, 2, 1]]
 STATISTICS = {"mean": 40.0, "std": 120.0, "percentile_00_5": -500.0, "percentile_99_5": 600.0}
@@ -154,6 +155,14 @@ def test_the_folder_tells_labels_channels_and_spacing(tmp_path: Path) -> None:
     assert "nnU-Net v2" in metadata.title
 
 
+def test_a_window_that_a_channels_name_tells_is_kept(tmp_path: Path) -> None:
+    named = {"0": window_channel(-160, 240), "1": window_channel(-500.5, 1800)}
+    metadata = open_bundle(results(tmp_path, data={**DATASET, "channel_names": named})).metadata
+    assert metadata.nnunet is not None
+    assert [channel.window_hu for channel in metadata.nnunet.channels] == [(-160, 240), (-500.5, 1800)]
+    assert {channel.image for channel in metadata.nnunet.channels} == {"ct"}
+
+
 def test_an_installed_folder_is_a_bundle_of_safetensors_with_the_same_weights(tmp_path: Path) -> None:
     folder = results(tmp_path)
     installed = install_bundle(folder, into=tmp_path / "models")
@@ -198,6 +207,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_nothing(tmp_path: 
         (plans(spacing=None), DATASET, "no nnU-Net v2 model"),
         ({"configurations": {}}, DATASET, "is missing"),
         (plans(), {**DATASET, "labels": {"background": 0, "Spleen": 1}}, "Spleen"),
+        (plans(), {**DATASET, "channel_names": {"0": "CT", "1": "PET"}}, "'PET' is a PET"),
         (plans(), {**DATASET, "labels": {"background": 0, "whole": [1, 2]}}, "no nnU-Net v2 model"),
         (plans(), {**DATASET, "labels": {"background": 0, "Brainstem": 2}}, "0, 1, 2"),
     ],
@@ -237,6 +247,13 @@ def test_the_box_of_what_is_not_zero_is_clipped_and_scaled_by_the_training_datas
     np.testing.assert_allclose(given.array_ckji[0], expected, rtol=1e-5, atol=1e-5)
     assert given.grid.is_close(canonical(ct()).grid.cropped((0, 2, 0), (14, 10, 9)))
     assert given.nearest_axis is None
+
+
+def test_a_window_comes_before_the_scheme() -> None:
+    soft = NnunetChannel("ct", "NoNormalization", window_hu=(-60.0, 140.0))
+    given = nnunet_input(ct(), settings=NnunetSettings((soft,), (2.0, 1.5, 1.2)))
+    expected = np.clip((canonical(ct()).array_kji - 40) / 100, -1, 1)
+    np.testing.assert_allclose(given.array_ckji[0], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_grid_has_nnunets_number_of_voxels_over_the_same_box() -> None:

@@ -17,6 +17,7 @@ from hnseg.registration.bending import ControlLattice
 from hnseg.registration.deformable import BendingLevel
 from hnseg.registration.images import prepare_ct
 from hnseg.registration.poses import from_transform, inverse, moved, to_transform
+from hnseg.registration.quality import RULES
 from hnseg.registration.skull import skull
 
 QUALITY = Quality(1.0, 0.9, 140.0, 0.3, 0.7, 0.7, 0.9, 0.2, 0.2, 1.0, 178.0)
@@ -91,11 +92,25 @@ def test_nothing_folds(found) -> None:
     assert jacobian[1:-1, 1:-1, 1:-1].min() > 0
 
 
-def test_the_verdict_is_the_rigid_poses_and_progress_only_grows(rigid, found, told) -> None:
-    assert (found.verdict, found.reason, found.metrics) == (rigid.verdict, rigid.reason, rigid.metrics)
+def test_the_measures_are_the_rigid_poses_with_the_bendings_beside_them(head, rigid, found, told) -> None:
+    same = {"bend_mm": 0.0, "smallest_jacobian": 1.0}
+    assert replace(found.metrics, **same) == rigid.metrics
+    assert found.verdict == "good"
+    assert 1 < found.metrics.bend_mm <= found.bending.largest_mm
+    assert found.metrics.smallest_jacobian == pytest.approx(found.bending.smallest_jacobian, abs=0.1)
     assert from_transform(found.rigid) == pytest.approx(from_transform(rigid.transform))
     assert told == sorted(told)
     assert told[-1] == 1.0
+
+
+def test_a_bending_that_goes_too_far_is_left_out(head, bent_mr, rigid, monkeypatch) -> None:
+    quick(monkeypatch, STIFFNESS=100.0, LEAST_GAIN=-1.0)
+    near = replace(RULES["bend_mm"], refused_at=0.2, accepted_from=0.1)
+    monkeypatch.setitem(RULES, "bend_mm", near)
+    kept = register_deformable(head.ct, bent_mr, rigid=rigid)
+    assert (kept.verdict, kept.bending.used, kept.metrics) == ("good", False, rigid.metrics)
+    assert kept.bending.reason.startswith("The bending moves a place of the body by ")
+    assert kept.transform is rigid.transform
 
 
 @pytest.mark.parametrize("suffix", [".tfm", ".h5"])

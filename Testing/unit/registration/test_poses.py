@@ -10,8 +10,10 @@ from hnseg.registration.poses import (
     inverse,
     mm_between,
     moved,
+    nearest_pose,
     pose,
     rotation,
+    tilt_degrees,
     to_transform,
 )
 
@@ -71,3 +73,15 @@ def test_distances_between_poses() -> None:
     assert degrees_between(np.eye(4), turned) == pytest.approx(90)
     # (4, 0, 0) → (0, 4, 3): √(16 + 16 + 9); (0, 0, 0) → (0, 0, 3).
     assert mm_between(np.eye(4), turned, [[4, 0, 0], [0, 0, 0]]) == pytest.approx(np.sqrt((41 + 9) / 2))
+
+
+@pytest.mark.parametrize("signs", [signs for _, signs in HALF_TURNS])
+def test_a_tilt_is_told_apart_from_the_half_turn_beside_it(signs: tuple[int, int, int]) -> None:
+    tilted = pose(rotation((0, 25, 0)) @ np.diag(signs), (1, 2, 3))
+    assert tilt_degrees(tilted) == pytest.approx(25)
+
+
+def test_the_nearest_pose_is_the_one_that_moved_the_points() -> None:
+    points = np.random.default_rng(3).normal(0, 40, (50, 3))
+    truth = pose(rotation((20, -100, 7)), (400, -3, 12), (5, 6, 7))
+    assert nearest_pose(points, moved(points, truth)) == pytest.approx(truth)

@@ -2,11 +2,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
+from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
+from hnseg.registration.bending import ControlLattice
+from hnseg.registration.bent import Bent
 from hnseg.registration.images import Prepared, prepare_ct, prepare_mr
 from hnseg.registration.inside import inside_body
-from hnseg.registration.poses import HALF_TURNS, inverse, moved, pose, to_transform
+from hnseg.registration.poses import HALF_TURNS, degrees_between, inverse, moved, pose, rotation, to_transform
 from hnseg.registration.quality import RULES, Quality, assess, judge, measure, score
 
 SURE = Quality(
@@ -98,6 +102,60 @@ def test_assess_takes_any_transform_of_the_two_images(head) -> None:
     verdict, reason, quality = assess(head.ct, head.mr, to_transform(head.ct_to_mr))
     assert verdict == "good", reason
     assert quality.turn_degrees == pytest.approx(180, abs=20)
+    assert quality.tilt_degrees < 20
+
+
+def bent(head, coefficients_of) -> sitk.Transform:
+    """The head's true pose after a B-spline whose control points, 40 mm apart, move as told for their places."""
+    lattice = ControlLattice.over(head.ct.grid, 40.0)
+    spline = lattice.to_transform(lattice.fitted(coefficients_of(lattice.nodes())))
+    return sitk.CompositeTransform([to_transform(head.ct_to_mr), spline])
+
+
+def jaw(places: np.ndarray, length_mm: float, reach_mm: float = 35.0) -> np.ndarray:
+    near = np.exp(-0.5 * np.sum(((places - [0, -60, -75]) / reach_mm) ** 2, axis=-1))
+    return near[:, None] * np.array([0.0, 0.6, 0.8]) * length_mm
+
+
+def test_a_bent_transform_is_judged_by_its_pose_and_by_its_bending(head) -> None:
+    verdict, reason, quality = assess(head.ct, head.mr, bent(head, lambda places: jaw(places, 6.0)))
+    assert verdict == "good", reason
+    assert quality.bend_mm == pytest.approx(6, abs=2)
+    assert 0.5 < quality.smallest_jacobian < 1
+    assert quality.tilt_degrees < 20 < 160 < quality.turn_degrees
+
+
+def test_a_transform_that_folds_is_refused(head) -> None:
+    def pulled(places: np.ndarray) -> np.ndarray:
+        """Towards the plane z = −60 and through it."""
+        return np.array([0.0, 0.0, -1.0]) * np.clip(places[:, 2:] + 60, -30, 30)
+
+    verdict, _, quality = assess(head.ct, head.mr, bent(head, lambda places: 1.3 * pulled(places)))
+    assert verdict == "failed"
+    assert quality.smallest_jacobian < 0
+
+
+@pytest.mark.parametrize("axes", [np.diag([1, 1, -1]), np.diag([-1, 1, 1])])
+def test_a_mirroring_transform_is_refused_as_a_fold(head, axes) -> None:
+    affine = sitk.AffineTransform(3)
+    affine.SetMatrix((head.ct_to_mr[:3, :3] @ axes).ravel().tolist())
+    affine.SetTranslation(head.ct_to_mr[:3, 3].tolist())
+    verdict, _, quality = assess(head.ct, head.mr, affine)
+    assert verdict == "failed"
+    assert quality.smallest_jacobian == pytest.approx(-1)
+
+
+def test_what_goes_beyond_the_pose_is_measured_on_oblique_voxels(head) -> None:
+    turn = pose(rotation((20, -30, 15)), (40, 5, -9))
+    stretch = sitk.AffineTransform(3)
+    stretch.SetMatrix((turn[:3, :3] @ np.diag([1.0, 1.0, 1.25])).ravel().tolist())
+    grid = Grid.from_affine((20, 22, 24), pose(rotation((10, 25, -5)), (-50, -40, -60)) @ np.diag([4, 4.5, 5, 1.0]))
+    ct = prepare_ct(Volume(np.full(grid.shape_kji, 40, np.int16), grid), 4.0)
+    found = Bent.of(stretch, ct)
+    assert found.smallest_jacobian == pytest.approx(1.25)
+    assert degrees_between(found.pose, turn) < 2
+    z = grid.to_lps(np.argwhere(np.ones(grid.shape_kji))[:, ::-1])[:, 2]
+    assert found.largest_mm == pytest.approx(0.25 * np.abs(z - z.mean()).max(), rel=0.1)
 
 
 def test_the_inside_of_the_body_is_a_centimetre_under_the_skin(head) -> None:
@@ -116,7 +174,5 @@ def test_the_inside_of_the_body_is_a_centimetre_under_the_skin(head) -> None:
 
 
 def test_a_ct_of_air_has_no_inside() -> None:
-    from hnseg.image.grid import Grid
-
     air = Volume(np.full((9, 9, 9), -1000.0, dtype=np.float32), Grid((9, 9, 9), (4.0, 4.0, 4.0)))
     assert not inside_body(prepare_ct(air, 4.0)).array_kji.any()
