@@ -109,18 +109,19 @@ from pathlib import Path
 from hnseg.cli.main import main
 
 command, disk, kept = sys.argv[4:], Path(sys.argv[1]), Path(sys.argv[2])
-need = sum(path.stat().st_blocks for path in Path(sys.argv[3]).rglob("*")) * 512
-for n, share in enumerate((0.05, 0.25, 0.3, 0.6)):
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={int(share * need)}", "small", disk], check=True)
+cases = [Path(sys.argv[3], name) for name in ("case_01", "case_02")]
+one, two = (sum(path.stat().st_blocks * 512 for path in case.iterdir()) for case in cases)
+for n, size in enumerate((one // 2, one + two // 2, one + two + 24_000, one + two + 120_000)):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "small", disk], check=True)
     first = main([*command, str(disk / "out")])
     left = sorted(path.name for path in (disk / "out" / "cases").glob("*")) if (disk / "out").exists() else []
-    subprocess.run(["mount", "-o", f"remount,size={4 * need}", disk], check=True)
+    subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
     second = main([*command, str(disk / "out")])
     shutil.copytree(disk / "out", kept / str(n))
     subprocess.run(["umount", disk], check=True)
-    print(json.dumps([share, first, left, second]))
+    print(json.dumps([first, left, second]))
 """
-"""The command, unchanged, on disks that hold some share of what it writes, and again when there is room."""
+"""The command, unchanged, on disks that fill up in the first case, the second, the exports, the report; and again."""
 
 
 def test_on_a_disk_that_is_full_it_says_so_keeps_whole_cases_and_goes_on_when_there_is_room(
@@ -131,15 +132,15 @@ def test_on_a_disk_that_is_full_it_says_so_keeps_whole_cases_and_goes_on_when_th
     mounts = [*own, "mount", "-t", "tmpfs", "-o", "size=1m", "small", tmp_path / "disk"]
     if shutil.which("unshare") is None or subprocess.run(mounts, capture_output=True, check=False).returncode:
         pytest.skip("SKIPPED: no small disk can be mounted here without being root")
-    places = [str(path) for path in (tmp_path / "disk", tmp_path / "kept", undisturbed())]
+    places = [str(path) for path in (tmp_path / "disk", tmp_path / "kept", undisturbed() / "cases")]
     command = [*own, sys.executable, "-c", ON_A_SMALL_DISK, *places, "curate", str(cohort), *OPTIONS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-    assert [left for _, _, left, _ in rows] == [[], ["case_01"], ["case_01", "case_02"], ["case_01", "case_02"]]
+    assert [left for _, left, _ in rows] == [[], ["case_01"], ["case_01", "case_02"], ["case_01", "case_02"]]
     assert len(re.findall("No space left on device|the disk is full", done.stderr)) == len(rows)
-    for n, (share, first, _, second) in enumerate(rows):
-        assert (first, second) == (1, 0), share
+    for n, (first, _, second) in enumerate(rows):
+        assert (first, second) == (1, 0)
         again = bytes_of(tmp_path / "kept" / str(n))
         assert again == bytes_of(tmp_path / "kept" / "0")
         assert again.keys() == bytes_of(undisturbed()).keys()
