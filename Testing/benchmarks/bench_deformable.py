@@ -1,12 +1,13 @@
 # ruff: noqa: E501
-"""Deformable registration on phantoms with jaw and neck motion, beside elastix with a published CT-MR parameter set.
+"""Deformable registration on phantoms with jaw and neck motion, beside SimpleITK's B-spline, and elastix as published.
 
     python Testing/benchmarks/bench_deformable.py --out build/bench/deformable.json --patients 20
     python Testing/benchmarks/bench_deformable.py --out … --patients 20 --elastix-python PYTHON --elastix 2
 
 Errors are distances between where a transform puts a point and where it truly lies, mm: of the organs' centres, of those
-"seen" whose centre lies in the MR's field of view, and of the mandible's voxels. Both start from our rigid pose and use
-one thread, one after the other. elastix (``peer_elastix.py``) runs on the first patients with ``--iterations`` per level
+"seen" whose centre lies in the MR's field of view, and of the mandible's voxels. All start from our rigid pose and use
+one thread, one after the other. ``simpleitk`` runs on the first patients too, with the settings of SimpleITK's own
+examples for B-splines on mutual information. elastix (``peer_elastix.py``) runs on the first patients with ``--iterations`` per level
 (published: 5000), in the Python that is named. Rows are kept in a ``.jsonl`` beside ``--out``, so that a stopped run goes
 on where it was; remove that file when the method has changed.
 """
@@ -17,6 +18,7 @@ import argparse
 import json
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,7 @@ from numpy.typing import NDArray
 
 from hnseg.image.files import read_transform, read_volume, write_volume
 from hnseg.image.grid import Grid
+from hnseg.image.itk import to_sitk
 from hnseg.image.resample import resample
 from hnseg.image.volume import Volume
 from hnseg.organs import find_organ
@@ -82,6 +85,38 @@ def ours(c: Case, truth: Truth, start: Registration) -> list[Row]:
     ]
 
 
+def simpleitk(c: Case, truth: Truth, start: Registration) -> list[Row]:
+    """ITK's B-spline in three levels, 60, 30 and 15 mm between control points, on the part of the CT that the MR covers;
+    Mattes' information of a tenth of its voxels.
+    """
+    fixed, moving = (to_sitk(v.with_array(v.array_kji.astype(np.float32))) for v in (_covered(c, start), c.mr))
+    mesh = [max(1, round(n * mm / 60)) for n, mm in zip(fixed.GetSize(), fixed.GetSpacing(), strict=True)]
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=50)
+    method.SetMetricSamplingStrategy(method.RANDOM)
+    method.SetMetricSamplingPercentage(0.1, seed=1)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetShrinkFactorsPerLevel([4, 2, 1])
+    method.SetSmoothingSigmasPerLevel([4, 2, 1])
+    method.SetOptimizerAsLBFGS2(solutionAccuracy=1e-2, numberOfIterations=100, deltaConvergenceTolerance=0.01)
+    method.SetMovingInitialTransform(start.transform)
+    method.SetInitialTransformAsBSpline(sitk.BSplineTransformInitializer(fixed, mesh), True, [1, 2, 4])
+    begun = time.perf_counter()
+    spline = method.Execute(fixed, moving)
+    seconds = time.perf_counter() - begun
+    found = at(sitk.CompositeTransform([start.transform, spline]), truth.points)
+    return [truth.row("simpleitk", found, at(start.transform, truth.points), seconds)]
+
+
+def _covered(c: Case, start: Registration) -> Volume:
+    """The box of the CT that holds all that the MR covers at the pose."""
+    pose = from_transform(start.transform)
+    grid = Grid.from_affine(c.mr.grid.shape_kji, inverse(pose) @ c.mr.grid.ijk_to_lps)
+    shown = resample(Volume(np.ones(grid.shape_kji, np.uint8), grid), c.ct.grid, interpolation="nearest")
+    covered = np.argwhere(shown.array_kji)[:, ::-1]
+    return c.ct.cropped(covered.min(axis=0), np.ptp(covered, axis=0) + 1)
+
+
 def elastix(c: Case, truth: Truth, start: Registration, *, python: str, iterations: int) -> list[Row]:
     """The same MR, its header moved to our rigid pose, so that elastix starts where ours does; and the part of the CT
     that the MR covers.
@@ -90,9 +125,7 @@ def elastix(c: Case, truth: Truth, start: Registration, *, python: str, iteratio
     grid = Grid.from_affine(c.mr.grid.shape_kji, inverse(pose) @ c.mr.grid.ijk_to_lps)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shown = resample(Volume(np.ones(grid.shape_kji, np.uint8), grid), c.ct.grid, interpolation="nearest")
-        covered = np.argwhere(shown.array_kji)[:, ::-1]
-        write_volume(c.ct.cropped(covered.min(axis=0), np.ptp(covered, axis=0) + 1), folder / "fixed.nrrd")
+        write_volume(_covered(c, start), folder / "fixed.nrrd")
         write_volume(Volume(c.mr.array_kji, grid), folder / "moving.nrrd")
         np.save(folder / "points.npy", truth.points)
         done = subprocess.run([python, str(PEER), name, str(iterations)], capture_output=True, text=True, check=False)
@@ -128,6 +161,9 @@ def main() -> None:
     )
     parser.add_argument("--elastix-python", help="a Python with itk-elastix; without it elastix is left out")
     parser.add_argument("--elastix", type=int, default=1, help="run elastix on the first so many patients")
+    parser.add_argument(
+        "--simpleitk", type=int, default=1, help="run SimpleITK's B-spline on the first so many patients"
+    )
     parser.add_argument("--iterations", type=int, default=5000, help="of elastix per level")
     args = parser.parse_args()
     cache, kept = args.cache or args.out.parent / "registration_phantoms", args.out.with_suffix(".jsonl")
@@ -137,6 +173,8 @@ def main() -> None:
     for n, seed in enumerate(range(args.seed, args.seed + args.patients)):
         done = {row["engine"].split(",")[0] for row in rows if row["patient"] == seed}
         missing: list[Callable[[Case, Truth, Registration], list[Row]]] = [] if "deformable" in done else [ours]
+        if n < args.simpleitk and "simpleitk" not in done:
+            missing.append(simpleitk)
         if args.elastix_python and n < args.elastix and "elastix" not in done:
             missing.append(partial(elastix, python=args.elastix_python, iterations=args.iterations))
         if missing:
