@@ -176,7 +176,7 @@ def scale_window(
     return np.clip(scaled, -1.0, 1.0, out=scaled)
 
 
-_WINDOW_NAME = re.compile(r"CT (-?[\d.]+)\.\.(-?[\d.]+) HU")
+_WINDOW_NAME = re.compile(r"CT (-?[\d.]+?(?:e[+-]?\d+)?)\.\.(-?[\d.]+(?:e[+-]?\d+)?) HU")
 
 
 def window_channel(low_hu: float, high_hu: float) -> str:

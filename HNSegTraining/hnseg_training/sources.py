@@ -164,7 +164,7 @@ def _hanseg_case(folder: Path, marks: Marks, registered: bool) -> RawCase:
     name = folder.name
     ct = read_volume(folder / f"{name}_IMG_CT.nrrd")
     files = {organ.name: folder / f"{name}_OAR_{organ.name}.seg.nrrd" for organ in ORGANS}
-    masks = read_masks({organ: file for organ, file in files.items() if file.exists()})
+    masks = read_masks((organ, file) for organ, file in files.items() if file.exists())
     stacked = stack(masks, ct.grid, marks=marks, partial="exclude")
     case = RawCase(
         name, ct, stacked.labels, annotated=tuple(sorted(find_organ(organ).label for organ in stacked.annotated))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pydicom
 
 from hnseg.curation.sources import CaseSource, Rtstruct
-from hnseg.errors import DicomSeriesError
+from hnseg.errors import DicomSeriesError, HNSegError
 from hnseg.image.dicom import SeriesInfo, list_series
 from hnseg.image.files import is_dicom
 
@@ -88,7 +88,10 @@ def _structure_sets(place: Path) -> list[Path]:
 def _referred_series(path: Path) -> frozenset[str]:
     from hnseg.dicomrt.rois import read_rois
 
-    return frozenset(read_rois(path).series_uids)
+    try:
+        return frozenset(read_rois(path).series_uids)
+    except HNSegError:  # which will be that case's reason when its structures are read
+        return frozenset()
 
 
 def _subject(path: Path) -> str:

@@ -87,7 +87,7 @@ class Linear:
 class Window:
     """HU to −1…1 over a window, clipped: ``invert`` gives back what lay inside, and the ends for what did not.
 
-    Raises ``ConfigError`` unless the low end is below the high one.
+    Raises ``ConfigError`` unless the ends are finite and the low one is below the high one.
     """
 
     low_hu: float
@@ -96,8 +96,8 @@ class Window:
     name: ClassVar[str] = "window"
 
     def __post_init__(self) -> None:
-        if not self.low_hu < self.high_hu:
-            raise ConfigError(f"A window needs low below high, got {self.low_hu}…{self.high_hu} HU.")
+        if not (self.low_hu < self.high_hu and np.isfinite([self.low_hu, self.high_hu]).all()):
+            raise ConfigError(f"A window needs finite ends, low below high, got {self.low_hu}…{self.high_hu} HU.")
 
     def apply(self, values: Values) -> Floats:
         """−1 at and below the low end, 1 at and above the high one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,15 +69,19 @@ def _table(root: Path, name: str) -> Availability:
 def _hanseg_case(folder: Path, table: Availability, patients: Mapping[str, Mapping[str, str]]) -> CaseSource:
     name = folder.name
     mr = folder / f"{name}_IMG_MR_T1.nrrd"
-    masks = {_structure_of(path): path for path in sorted(folder.glob(f"{name}_OAR_*.nrrd"))}
+    masks = _mask_files(folder.glob(f"{name}_OAR_*.nrrd"))
     return CaseSource(
         name=name,
         ct=folder / f"{name}_IMG_CT.nrrd",
         mr=mr if mr.exists() else None,
-        structures=MaskFiles(masks),
+        structures=masks,
         marks=table.of(name),
         patient=patients.get(case_key(name), {}),
     )
+
+
+def _mask_files(paths: Iterable[Path]) -> MaskFiles:
+    return MaskFiles(tuple((_structure_of(path), path) for path in sorted(paths)))
 
 
 def _structure_of(path: Path) -> str:
@@ -93,8 +97,8 @@ def _pddca(folder: Path) -> Found | None:
 
 
 def _pddca_case(image: Path) -> CaseSource:
-    masks = {_structure_of(path): path for path in sorted((image.parent / "structures").glob("*.nrrd"))}
-    return CaseSource(image.parent.name, image, structures=MaskFiles(masks))
+    masks = _mask_files((image.parent / "structures").glob("*.nrrd"))
+    return CaseSource(image.parent.name, image, structures=masks)
 
 
 def _hecktor(folder: Path) -> Found | None:

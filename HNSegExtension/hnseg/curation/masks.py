@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -87,11 +87,11 @@ def unstack(stacked: Segmentation | Volume) -> dict[str, Volume]:
     }
 
 
-def read_masks(files: Mapping[str, Path], *, threads: int = 2) -> Iterator[tuple[str, Volume]]:
+def read_masks(files: Iterable[tuple[str, Path]], *, threads: int = 2) -> Iterator[tuple[str, Volume]]:
     """Each file's mask under its name, in order. The next ones are read meanwhile, so that only a few are held."""
     waiting: deque[tuple[str, Future[Volume]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for name, path in files.items():
+        for name, path in files:
             waiting.append((name, pool.submit(read_volume, path)))
             if len(waiting) > threads:
                 yield _next(waiting)

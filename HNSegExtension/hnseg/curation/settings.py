@@ -10,11 +10,15 @@ from hnseg.curation.intensity import LANDMARKS, NyulStandard, Window
 from hnseg.curation.masks import PartialMasks
 from hnseg.curation.shape import ShapeSettings
 from hnseg.errors import ConfigError
+from hnseg.preprocessing import window_channel
 
 MrScaling = Literal["scanner", "z-score", "percentiles", "match-ct", "nyul"]
 """The grey values of the MR that is written; ``nyul`` is fitted on the cohort and reaches the exports alone."""
 Alignment = Literal["rigid", "deformable", "none"]
 """The engine that finds the MR in the CT; deformable: with jaw and neck bent; none: the two share one frame already."""
+
+EXPORT_SETTINGS = ("nyul", "ct_windows", "test_share", "folds", "seed")
+"""What no case depends on: the splits and the exports are made anew in every run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,5 +49,5 @@ class CurationSettings:
             raise ConfigError(
                 f"A Nyúl standard needs the percentiles {LANDMARKS}, got {self.nyul.percentiles}; fit it again."
             )
-        if len(set(self.ct_windows)) < len(self.ct_windows):
+        if len({window_channel(w.low_hu, w.high_hu) for w in self.ct_windows}) < len(self.ct_windows):
             raise ConfigError("A CT window was given twice; give each once.")

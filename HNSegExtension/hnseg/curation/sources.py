@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,14 +22,14 @@ NamedMasks = Iterable[tuple[str, Volume]]
 
 @dataclass(frozen=True, slots=True)
 class MaskFiles:
-    """A file per structure, by the structure's name."""
+    """A file per structure, with the structure's name; of two with one name the first will count."""
 
-    files: Mapping[str, Path]
+    files: tuple[tuple[str, Path], ...]
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """All of them."""
-        return tuple(self.files.values())
+        return tuple(path for _, path in self.files)
 
     def read(self, grid: Grid) -> tuple[NamedMasks, tuple[Remark, ...]]:
         """The masks, on their own grids, and what was noticed."""
@@ -122,21 +122,42 @@ def source_records(source: CaseSource, root: Path) -> tuple[SourceRecord, ...]:
 
     A series' digest is that of its files' digests, in the order of their paths. Raises ``UnreadableFile``.
     """
-    structures = source.structures.paths if source.structures else ()
-    given = [("ct", source.ct), ("mr", source.mr), ("pet", source.pet), *(("structures", path) for path in structures)]
-    return tuple(
-        _record(role, source.series.get(role, (path,)) if role != "structures" else (path,), root)
-        for role, path in given
-        if path is not None
-    )
+    return tuple(_record(role, paths, root) for role, paths in _files(source))
+
+
+def has_sources(source: CaseSource, root: Path, records: Sequence[SourceRecord]) -> bool:
+    """Whether the records are of these files: all places and sizes, and the CT's digest. False where one is gone."""
+    try:
+        given = [(role, _place(paths, root), _size(paths)) for role, paths in _files(source)]
+        if given != [(record.role, record.path, record.bytes) for record in records]:
+            return False
+        return _record("ct", dict(_files(source))["ct"], root) == records[0]
+    except (OSError, UnreadableFile):
+        return False
 
 
 def _record(role: str, paths: tuple[Path, ...], root: Path) -> SourceRecord:
     digests = [_digest(path) for path in sorted(paths)]
     whole = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return SourceRecord(role, _place(paths, root), _size(paths), whole)
+
+
+def _files(source: CaseSource) -> Iterator[tuple[str, tuple[Path, ...]]]:
+    """Role and files of each source, the CT's first."""
+    for role, path in (("ct", source.ct), ("mr", source.mr), ("pet", source.pet)):
+        if path is not None:
+            yield role, source.series.get(role, (path,))
+    for path in source.structures.paths if source.structures else ():
+        yield "structures", (path,)
+
+
+def _place(paths: tuple[Path, ...], root: Path) -> str:
     shown = paths[0] if len(paths) == 1 else paths[0].parent
-    place = shown.relative_to(root) if shown.is_relative_to(root) else shown
-    return SourceRecord(role, place.as_posix(), sum(path.stat().st_size for path in paths), whole)
+    return (shown.relative_to(root) if shown.is_relative_to(root) else shown).as_posix()
+
+
+def _size(paths: tuple[Path, ...]) -> int:
+    return sum(path.stat().st_size for path in paths)
 
 
 def _digest(path: Path) -> str:

@@ -19,18 +19,21 @@ from hnseg.plain import to_plain
 
 CASES, CLAIM = "cases", "curation.json"
 _LOCK = f"{PARTIAL_MARK}curate.lock"
-_DECISIONS = "mr_decisions"
+_DECISIONS, _EXPORTS = "mr_decisions", "exports"
 
 Decisions = Mapping[str, Overruled]
 """Case → a person's word on its MR."""
 
 
 @contextlib.contextmanager
-def claimed(out: Path, identity: dict[str, Any], decide: Callable[[Decisions], Decisions]) -> Iterator[Decisions]:
+def claimed(
+    out: Path, identity: dict[str, Any], decide: Callable[[Decisions], Decisions], *, exports: dict[str, Any]
+) -> Iterator[Decisions]:
     """Make the folder, or find in it the beginning of the same curation; nobody else may until the block ends.
 
-    ``decide`` makes the decisions that now hold of the earlier ones; they are written down before the block begins.
-    What a killed command left half-written is swept. Raises ``OutputError``.
+    ``identity`` must be the earlier one's; ``exports`` may change from run to run. ``decide`` makes the decisions that
+    now hold of the earlier ones; they are written down before the block begins. What a killed command left half-written
+    is swept. Raises ``OutputError``.
     """
     try:
         (out / CASES).mkdir(parents=True, exist_ok=True)
@@ -38,12 +41,14 @@ def claimed(out: Path, identity: dict[str, Any], decide: Callable[[Decisions], D
     except OSError as error:
         raise _unusable(out, error) from None
     with _alone(lock, out):
-        decisions = _claim(out, to_plain(identity), decide)
+        decisions = _claim(out, to_plain(identity), decide, exports)
         _sweep(out)
         yield decisions
 
 
-def _claim(out: Path, ours: dict[str, Any], decide: Callable[[Decisions], Decisions]) -> Decisions:
+def _claim(
+    out: Path, ours: dict[str, Any], decide: Callable[[Decisions], Decisions], exports: dict[str, Any]
+) -> Decisions:
     try:
         theirs = json.loads((out / CLAIM).read_text(encoding="utf-8")) if (out / CLAIM).exists() else None
         is_empty = not any((out / CASES).iterdir()) and all(
@@ -51,16 +56,17 @@ def _claim(out: Path, ours: dict[str, Any], decide: Callable[[Decisions], Decisi
         )
     except (OSError, ValueError) as error:
         raise _unusable(out, error) from None
-    ours = json.loads(json.dumps(ours))
+    ours, exports = json.loads(json.dumps([ours, exports]))
     if theirs is None and is_empty:
         earlier: Decisions = {}
-    elif isinstance(theirs, dict) and {**theirs, _DECISIONS: None} == {**ours, _DECISIONS: None}:
+    elif isinstance(theirs, dict) and all(theirs.get(key) == value for key, value in ours.items()):
         earlier = _earlier(theirs, out)
     else:
-        raise OutputError(f"{out} holds {_difference(theirs, ours)}; give a new or empty folder.")
+        raise OutputError(f"{out} holds {_difference(theirs, ours)}; give a new or empty folder, or the same settings.")
     decisions = dict(sorted(decide(earlier).items()))
-    if theirs != {**ours, _DECISIONS: decisions}:
-        write_json({**ours, _DECISIONS: decisions}, out / CLAIM)
+    claim = {**ours, _EXPORTS: exports, _DECISIONS: decisions}
+    if theirs != claim:
+        write_json(claim, out / CLAIM)
     return decisions
 
 
@@ -83,8 +89,19 @@ def _decisions(kept: Any, path: Path) -> Decisions:
 def _difference(theirs: Any, ours: dict[str, Any]) -> str:
     if not isinstance(theirs, dict):
         return "other files than a curation's"
-    different = [key for key in ours if theirs.get(key) != ours[key]]
-    return f"a curation with another {' and '.join(different)}"
+    told = [
+        f"{key} {theirs.get(key)!r} (now {ours[key]!r})"
+        for key in ("version", "layout")
+        if theirs.get(key) != ours[key]
+    ]
+    earlier, now = theirs.get("settings"), ours["settings"]
+    if isinstance(earlier, dict):
+        told += [
+            f"{key} {json.dumps(earlier.get(key))} (now {json.dumps(value)})"
+            for key, value in now.items()
+            if earlier.get(key) != value
+        ]
+    return f"a curation with {', '.join(told) or 'other settings'}"
 
 
 def _sweep(out: Path) -> None:

@@ -19,9 +19,9 @@ from hnseg.curation.case import curate_case, write_case
 from hnseg.curation.cohort import MANIFEST, finish_cohort
 from hnseg.curation.layouts import Found, find_cases
 from hnseg.curation.record import RECORD, read_case
-from hnseg.curation.settings import CurationSettings
-from hnseg.curation.sources import CaseSource
-from hnseg.errors import Cancelled, ConfigError, HNSegError, InputError, OutputError
+from hnseg.curation.settings import EXPORT_SETTINGS, CurationSettings
+from hnseg.curation.sources import CaseSource, has_sources
+from hnseg.errors import Cancelled, ConfigError, HNSegError, InputError, OutputError, UnreadableFile
 from hnseg.jobs.claim import CASES, Decisions, claimed
 from hnseg.jobs.fan_out import FanOut
 from hnseg.jobs.json_request import JsonRequest
@@ -70,7 +70,7 @@ class CurateRequest(JsonRequest):
 
     def __post_init__(self) -> None:
         FanOut(self.workers, self.scheduler)
-        source, target = Path(self.input).absolute(), Path(self.output).absolute()
+        source, target = Path(self.input).resolve(), Path(self.output).resolve()
         if source == target or source in target.parents or target in source.parents:
             raise ConfigError(
                 f"Input and output lie in one another ({source}, {target}); give a folder beside the input."
@@ -112,8 +112,10 @@ def run_curate(request: CurateRequest, on_progress: OnProgress = lambda fraction
     on_progress(0.0, "Looking for cases")
     found, out = find_cases(request.input), Path(request.output)
     _refuse_unknown_names(request, found)
-    identity = {"version": __version__, "layout": found.layout, "settings": request.settings}
-    with claimed(out, identity, request.decide) as decisions:
+    settings = to_plain(request.settings)
+    exports = {name: settings.pop(name) for name in EXPORT_SETTINGS}
+    identity = {"version": __version__, "layout": found.layout, "settings": settings}
+    with claimed(out, identity, request.decide, exports=exports) as decisions:
         return _curate_all(request, found, out, decisions, on_progress)
 
 
@@ -147,7 +149,7 @@ def _curate_all(
         good,
         doubtful,
         failed,
-        (*found.notes, *_still_decided(request, found, decisions)),
+        (*found.notes, *_still_decided(request, found, decisions), *_left_over(found, out)),
     )
 
 
@@ -161,22 +163,25 @@ def _still_decided(request: CurateRequest, found: Found, decisions: Decisions) -
     )
 
 
+def _left_over(found: Found, out: Path) -> tuple[str, ...]:
+    known = {case.name for case in found.cases}
+    names = sorted(path.parent.name for path in (out / CASES).glob(f"[!.]*/{RECORD}"))
+    more = [name for name in names if name not in known]
+    if not more:
+        return ()
+    return (f"{out / CASES} still holds {', '.join(more)}, not in the input now: left out of the data set.",)
+
+
 def _curate_missing(
     request: CurateRequest, found: Found, out: Path, decisions: Decisions, on_progress: OnProgress
 ) -> dict[str, str]:
     """Case → reason of those that failed."""
-    tasks = {
-        case.name: partial(
-            curate_into,
-            case,
-            request.settings,
-            Path(request.input).absolute(),
-            out.absolute(),
-            decisions.get(case.name),
-        )
-        for case in found.cases
-        if not _is_done(out / CASES / case.name, decisions.get(case.name))
-    }
+    root, tasks = Path(request.input).absolute(), {}
+    for n, case in enumerate(found.cases):
+        on_progress(0.0, f"Looking at what is done: {case.name} ({n + 1} of {len(found.cases)})")
+        word = decisions.get(case.name)
+        if not _is_done(case, root, out / CASES / case.name, word):
+            tasks[case.name] = partial(curate_into, case, request.settings, root, out.absolute(), word)
     failed = {}
     for name, outcome in FanOut(request.workers, request.scheduler).run(tasks, on_progress):
         if isinstance(outcome, HNSegError):
@@ -235,7 +240,12 @@ def _curate(
     def tell(fraction: float, text: str) -> None:
         on_progress(0.8 * fraction, text)
 
-    case = curate_case(source, settings, root=root, overruled=overruled, on_progress=tell)
+    try:
+        case = curate_case(source, settings, root=root, overruled=overruled, on_progress=tell)
+    except OSError as error:  # nothing is written yet
+        raise UnreadableFile(
+            f"A file of {source.name} cannot be read ({error}); check the disk or share that it lies on."
+        ) from error
     on_progress(0.8, "Drawing previews")
     for name, picture in case_pictures(case).items():
         (folder / name).write_bytes(picture)
@@ -251,11 +261,14 @@ def _put(hidden: Path, target: Path) -> None:
     hidden.rename(target)
 
 
-def _is_done(folder: Path, overruled: Overruled | None) -> bool:
+def _is_done(case: CaseSource, root: Path, folder: Path, overruled: Overruled | None) -> bool:
+    """Whether its result is there, of these very files, with this word on its MR."""
     if not (folder / RECORD).exists():
         return False
-    alignment = read_case(folder).alignment
-    return (alignment.overruled if alignment else None) == (overruled if alignment else None)
+    record = read_case(folder)
+    alignment = record.alignment
+    same_word = (alignment.overruled if alignment else None) == (overruled if alignment else None)
+    return same_word and has_sources(case, root, record.sources)
 
 
 def _refuse_unknown_names(request: CurateRequest, found: Found) -> None:

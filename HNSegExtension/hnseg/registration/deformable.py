@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
-from scipy import ndimage, sparse
+from scipy import sparse
 from scipy.optimize import minimize
 
 from hnseg.image.grid import Grid
@@ -23,7 +22,7 @@ from hnseg.registration.bending import Array, ControlLattice
 from hnseg.registration.bent import Bent
 from hnseg.registration.images import Prepared, prepare_ct, prepare_mr
 from hnseg.registration.information import Information, Samples
-from hnseg.registration.inside import lies_in
+from hnseg.registration.inside import lies_in, shown_by_both
 from hnseg.registration.poses import Pose, from_transform, moved
 from hnseg.registration.quality import judge, with_bending
 from hnseg.registration.rigid import WORKING_MM, Registration, register_rigid
@@ -62,7 +61,6 @@ LEAST_GAIN = 0.005
 UNSURE_MM = 0.7
 """Displacements of this length are halved: so far, blurred borders alone move glands and lips. Longer ones stay."""
 _BINS = 32
-_NEAR_MM = 6.0
 _SKULL_MM = 4.0
 _HELD_EVERY = 40
 
@@ -113,7 +111,7 @@ def register_deformable(
         images, pose = (prepare_ct(ct, WORKING_MM), prepare_mr(mr, WORKING_MM)), from_transform(rigid.transform)
         spline, bending = bend(*images, pose, lambda f, text: tell(0.6 + 0.4 * f, text))
         whole = sitk.CompositeTransform([rigid.transform, spline])
-        quality = with_bending(rigid.metrics, Bent.of(whole, images[0], pose))
+        quality = with_bending(rigid.metrics, Bent.of(whole, *images, pose))
         verdict, reason = judge(quality)
         if bending.used and verdict == "failed":
             bending = replace(bending, used=False, reason=reason)
@@ -175,7 +173,7 @@ class _Step:
     @classmethod
     def of(cls, ct: Prepared, mr: Prepared, ct_to_mr: Pose, held: Array, level: BendingLevel) -> _Step:
         fixed, moving = ct.coarser(level.spacing_mm), mr.coarser(level.spacing_mm)
-        compared = replace(fixed, valid=fixed.valid.with_array(_compared(fixed, moving, ct_to_mr)))
+        compared = replace(fixed, valid=shown_by_both(fixed, moving, ct_to_mr))
         information = Information.of(moving, compared, bins=_BINS, samples=2 * level.samples, sigma_mm=level.sigma_mm)
         points, bins = information.samples.points, information.samples.bins
         used, proof = (replace(information, samples=Samples(points[n::2], bins[n::2])) for n in (0, 1))
@@ -227,13 +225,3 @@ def _part(tell: OnProgress, start: float, stop: float) -> OnProgress:
 def _held(ct: Prepared) -> Array:
     """Some places of the skull and what it holds, (N, 3) LPS mm."""
     return ct.grid.to_lps(np.argwhere(skull(ct))[::_HELD_EVERY, ::-1])
-
-
-def _compared(ct: Prepared, mr: Prepared, ct_to_mr: Pose) -> NDArray[np.bool_]:
-    """The CT's body and a little air around it, where the MR has data."""
-    voxels = max(1, round(_NEAR_MM / max(ct.grid.spacing_mm)))
-    body = ndimage.binary_opening(ct.values.array_kji > ct.air_below, iterations=voxels)
-    near = ndimage.binary_dilation(body, iterations=voxels)
-    kji = np.argwhere(near)
-    near[tuple(kji.T)] = lies_in(mr.valid, moved(ct.grid.to_lps(kji[:, ::-1]), ct_to_mr))[1]
-    return np.asarray(near)

@@ -13,6 +13,7 @@ from hnseg.registration.poses import Pose, moved
 
 DEPTH_MM = 10.0
 _BINS = 20
+_NEAR_MM = 6.0
 
 
 def inside_body(ct: Prepared, depth_mm: float = DEPTH_MM) -> Volume:
@@ -38,6 +39,16 @@ def lies_in(mask: Volume, points: NDArray[np.floating]) -> tuple[NDArray[np.bool
     i, j, k = ijk[seen].T
     within[seen] = mask.array_kji[k, j, i]
     return seen, within
+
+
+def shown_by_both(ct: Prepared, mr: Prepared, ct_to_mr: Pose) -> Volume:
+    """The CT's body and a little air around it, where the MR has data at the pose."""
+    voxels = max(1, round(_NEAR_MM / max(ct.grid.spacing_mm)))
+    body = ndimage.binary_opening(ct.values.array_kji > ct.air_below, iterations=voxels)
+    near = ndimage.binary_dilation(body, iterations=voxels)
+    kji = np.argwhere(near)
+    near[tuple(kji.T)] = lies_in(mr.valid, moved(ct.grid.to_lps(kji[:, ::-1]), ct_to_mr))[1]
+    return ct.values.with_array(np.asarray(near))
 
 
 def edge_agreement(ct: Prepared, mr: Prepared, mr_to_ct: Pose, inside: Volume) -> float:

@@ -15,7 +15,6 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from hnseg.errors import GeometryMismatch
 from hnseg.image.volume import Volume
 from hnseg.registration.bent import Bent
 from hnseg.registration.images import Prepared, prepare_ct, prepare_mr
@@ -26,7 +25,6 @@ from hnseg.registration.mirror import mirrored
 from hnseg.registration.poses import (
     Pose,
     degrees_between,
-    from_transform,
     inverse,
     mm_between,
     moved,
@@ -60,7 +58,7 @@ class Quality:
     it fits better. ``turn_degrees``: rotation against the headers, for the reader only: feet first is no mistake.
     ``tilt_degrees``: what is left of it beside the nearest half turn. ``bend_mm`` and ``smallest_jacobian``: the
     farthest that the transform takes a place of the body from where its rigid part would, and the least determinant
-    over the body; 0 and 1 for a pose.
+    over the body; 0 and 1 for a pose. ``bend_gain``: of information, relative, where it bends; 0 for a pose.
     """
 
     data: float
@@ -77,6 +75,7 @@ class Quality:
     tilt_degrees: float = 0.0
     bend_mm: float = 0.0
     smallest_jacobian: float = 1.0
+    bend_gain: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +102,7 @@ RULES: dict[str, _Rule] = {
     "tilt_degrees": _Rule(60.0, 40.0, "the head would be tilted by {} against the headers", "{:.0f}°"),
     "smallest_jacobian": _Rule(0.0, 0.1, "the bending folds or crushes the body (least Jacobian determinant {})"),
     "bend_mm": _Rule(60.0, 40.0, "the bending moves a place of the body by {}", "{:.0f} mm"),
+    "bend_gain": _Rule(-0.05, 0.0, "where the transform bends, CT and MR fit worse for it ({})", "{:+.0%}"),
 }
 """By name of the measure, gravest first."""
 
@@ -110,21 +110,18 @@ RULES: dict[str, _Rule] = {
 def assess(ct: Volume, mr: Volume, transform: sitk.Transform) -> tuple[Verdict, str, Quality]:
     """Verdict, reason and measures of a transform (CT points → MR points, LPS mm), wherever it comes from.
 
-    Of one that bends, the rigid part is looked at as a pose, and the rest for folds and for how far it goes. Raises
-    ``UnsupportedImage`` when an image holds one value only.
+    Of one that bends, the rigid part is looked at as a pose, and the rest for folds, for how far it goes and for what
+    the images say of it. Raises ``UnsupportedImage`` when an image holds one value only.
     """
     fixed, moving = prepare_ct(ct, WORKING_MM), prepare_mr(mr, WORKING_MM)
-    try:
-        quality = measure(fixed, moving, from_transform(transform))
-    except GeometryMismatch:
-        bent = Bent.of(transform, fixed)
-        quality = with_bending(measure(fixed, moving, bent.pose), bent)
+    bent = Bent.of(transform, fixed, moving)
+    quality = with_bending(measure(fixed, moving, bent.pose), bent)
     return *judge(quality), quality
 
 
 def with_bending(quality: Quality, bent: Bent) -> Quality:
     """A pose's measures, with what the transform does beyond it."""
-    found = replace(quality, bend_mm=bent.largest_mm, smallest_jacobian=bent.smallest_jacobian)
+    found = replace(quality, bend_mm=bent.largest_mm, smallest_jacobian=bent.smallest_jacobian, bend_gain=bent.gain)
     return replace(found, score=score(found))
 
 

@@ -20,8 +20,10 @@ from tiny_cohort import bytes_of
 from hnseg.cli.main import main
 from hnseg.curation.bias import N4Settings
 from hnseg.curation.intensity import NyulStandard
+from hnseg.curation.layouts import find_cases
 from hnseg.curation.record import read_case
 from hnseg.curation.settings import CurationSettings
+from hnseg.curation.sources import has_sources
 from hnseg.errors import Cancelled, ConfigError, InputError, OutputError
 from hnseg.image.files import read_volume, write_volume
 from hnseg.image.grid import Grid
@@ -309,6 +311,66 @@ def test_a_finished_curation_is_left_as_it_is(cohort, curated):
     assert {path: path.stat().st_mtime_ns for path in (out / "cases").rglob("*")} == before
 
 
+def test_cases_of_another_input_under_the_same_names_are_done_again(cohort, curated, tmp_path):
+    """The second hospital's case_01 has another CT and its case_03 other masks; it has no case_02."""
+    out, theirs = copied(curated, tmp_path), tmp_path / "theirs"
+    shutil.copytree(cohort, theirs)
+    shutil.rmtree(theirs / "case_02")
+    image = theirs / "case_01" / "case_01_IMG_CT.nrrd"
+    ct = read_volume(image)
+    write_volume(ct.with_array(np.where(ct.array_kji > 500, ct.array_kji + 100, ct.array_kji)), image)
+    (theirs / "case_03" / "case_03_OAR_Pituitary.seg.nrrd").unlink()
+    outcome = run_curate(request(theirs, out))
+    assert {*outcome.good, *outcome.doubtful} == {"case_01", "case_03"}
+    assert any("still holds case_02, not in the input now" in note for note in outcome.notes)
+    assert read_volume(out / "cases" / "case_01" / "ct.nrrd").array_kji.max() > ct.array_kji.max()
+    assert "Pituitary" not in read_case(out / "cases" / "case_03").annotated
+    assert "case_02" not in manifest_of(out)["cases"]
+    run_curate(request(cohort, out))
+    assert bytes_of(out) == bytes_of(curated[0])
+
+
+@pytest.mark.parametrize("same_size", [True, False])
+def test_a_ct_that_has_changed_is_noticed_whatever_its_size(cohort, tmp_path, same_size):
+    source = shutil.copytree(cohort / "case_02", tmp_path / "in" / "case_02")
+    image = source / "case_02_IMG_CT.nrrd"
+    run_curate(request(tmp_path / "in", tmp_path / "out"))
+    (case,) = find_cases(tmp_path / "in").cases
+    records = read_case(tmp_path / "out" / "cases" / "case_02").sources
+    assert has_sources(case, tmp_path / "in", records)
+    content = bytearray(image.read_bytes())
+    content[-9] ^= 1
+    image.write_bytes(content if same_size else content + b"0")
+    assert not has_sources(case, tmp_path / "in", records)
+
+
+def test_a_file_that_the_disk_does_not_give_fails_its_case_alone(cohort, tmp_path, monkeypatch):
+    from hnseg.curation import case as case_module
+
+    real = case_module.read_volume
+
+    def broken(path):
+        if "case_02" in str(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(path)
+
+    monkeypatch.setattr("hnseg.curation.masks.read_volume", broken)
+    outcome = run_curate(request(cohort, tmp_path / "out"))
+    assert "A file of case_02 cannot be read" in outcome.failed["case_02"]
+    assert "case_01" in outcome.doubtful
+
+
+def test_of_two_masks_of_one_organ_the_first_is_kept_and_the_second_told(cohort, tmp_path):
+    source = shutil.copytree(cohort / "case_03", tmp_path / "in" / "case_03")
+    shutil.copyfile(source / "case_03_OAR_Pituitary.seg.nrrd", source / "case_03_OAR_Optic Chiasm.seg.nrrd")
+    run_curate(request(tmp_path / "in", tmp_path / "out"))
+    case = tmp_path / "out" / "cases" / "case_03"
+    texts = [remark.text for remark in read_case(case).remarks if remark.structure == "OpticChiasm"]
+    assert any("has a second mask" in text for text in texts)
+    kept = read_segmentation(case / "segmentation.seg.nrrd").mask("OpticChiasm").array_kji
+    assert np.array_equal(kept, block(CENTRES["Pituitary"]).array_kji > 0), "the space sorts before the letter"
+
+
 def copied(curated, tmp_path):
     return shutil.copytree(curated[0], tmp_path / "out", copy_function=shutil.copyfile)
 
@@ -395,8 +457,8 @@ def test_a_persons_word_on_the_mr_is_kept_and_the_case_done_again(cohort, curate
 
 
 def test_another_curations_folder_and_a_strangers_are_not_touched(cohort, curated, tmp_path):
-    with pytest.raises(OutputError, match="another settings"):
-        run_curate(request(cohort, curated[0], settings=CurationSettings(registration="none", seed=9)))
+    with pytest.raises(OutputError, match=r'a curation with n4 \{.*"levels": 1, .*\} \(now null\); give'):
+        run_curate(request(cohort, curated[0], settings=replace(SETTINGS, n4=None)))
     (tmp_path / "letter.txt").write_text("keep me")
     with pytest.raises(OutputError, match="other files"):
         run_curate(request(cohort, tmp_path))
@@ -463,8 +525,11 @@ def test_mrs_are_brought_to_the_scale_that_another_curation_kept(cohort, curated
     )
     expected = np.where(valid.array_kji > 0, scale.apply(mr.array_kji), 0)
     np.testing.assert_allclose(read_volume(exported).array_kji, expected, rtol=1e-5)
-    assert main(command) == 1
-    assert "a curation with another settings" in capsys.readouterr().err
+    before = (tmp_path / "out" / "cases" / "case_01" / "case.json").stat().st_mtime_ns
+    assert main([*command, "--ct-window", "brain"]) == 0, "what only the exports depend on may change"
+    assert (tmp_path / "out" / "cases" / "case_01" / "case.json").stat().st_mtime_ns == before
+    assert manifest_of(tmp_path / "out")["nyul"] != kept["nyul"]
+    assert manifest_of(tmp_path / "out")["exports"]["channels"] == ["CT 0..80 HU", "MR"]
 
 
 @pytest.mark.parametrize(
@@ -497,6 +562,7 @@ def test_a_standard_without_its_scale_is_refused(cohort, curated, tmp_path, caps
         (["--workers", "0"], 2, "at least 1"),
         (["--ct-window", "soft"], 2, "expected soft-tissue, brain, bone"),
         (["--ct-window", "5:3"], 2, "low before high"),
+        (["--ct-window=-inf:240"], 2, "low before high"),
         (["--ct-window", "bone", "--ct-window=-500:1800"], 1, "given twice"),
         (["--spacing", "1,2"], 2, "three numbers"),
         (["--workers", "2", "--scheduler", "tcp://x:1"], 2, "not allowed"),

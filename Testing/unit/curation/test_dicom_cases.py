@@ -1,6 +1,7 @@
 """Patients in DICOM folders: CT, MR and structure set find each other, and the case comes out on the CT's grid."""
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.metadata import packages_distributions, requires
@@ -92,6 +93,17 @@ def test_ct_the_only_t1_and_contours_are_one_case_and_visits_of_one_person_one_s
     assert (again.mr, again.structures) == (None, None)
     assert jane.subject == again.subject != ""
     assert "4711" not in jane.subject
+
+
+def test_a_structure_set_that_is_cut_short_fails_its_patient_alone(patients, tmp_path):
+    source = shutil.copytree(patients, tmp_path / "in")
+    whole = (source / "jane" / "rt.dcm").read_bytes()
+    (source / "jane" / "rt.dcm").write_bytes(whole[: int(0.7 * len(whole))])
+    settings = CurationSettings(registration="none", n4=None)
+    outcome = run_curate(CurateRequest(str(source), str(tmp_path / "out"), settings))
+    assert list(outcome.failed) == ["jane"]
+    assert "rt.dcm" in outcome.failed["jane"]
+    assert [*outcome.good, *outcome.doubtful] == ["jane again"]
 
 
 def test_a_folder_of_one_patient_is_one_case(patients):

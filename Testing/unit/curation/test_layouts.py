@@ -40,7 +40,7 @@ def test_hanseg_is_found_at_any_level_with_its_tables(tmp_path, inner):
     first, second = found.cases
     assert first.mr.name == "case_02_IMG_MR_T1.nrrd"
     assert second.mr is None
-    assert list(first.structures.files) == ["Brainstem", "Cavity_Oral"]
+    assert [name for name, _ in first.structures.files] == ["Brainstem", "Cavity_Oral"]
     assert (first.marks, second.marks) == ({"Brainstem": 0.5, "Cavity_Oral": 1}, {"Brainstem": 1, "Cavity_Oral": 0})
     assert (first.patient, second.patient) == ({"sex": "F", "age": "61"}, {})
 
@@ -62,7 +62,7 @@ def test_pddca_is_found_and_its_names_become_the_tables(tmp_path):
         touch(tmp_path / "training" / "0522c0001" / part)
     (case,) = find_cases(tmp_path).cases
     assert case.name == "0522c0001"
-    assert list(case.structures.files) == ["Brainstem", "OpticChiasm", "OpticNrv_L"]
+    assert [name for name, _ in case.structures.files] == ["Brainstem", "OpticChiasm", "OpticNrv_L"]
 
 
 def test_hecktor_pairs_ct_pet_and_labels(tmp_path):
@@ -107,7 +107,7 @@ def test_a_folder_without_cases_says_what_is_known(tmp_path):
 
 def test_sources_carry_the_digests_of_their_bytes(tmp_path):
     ct, mask = touch(tmp_path / "a" / "ct.nrrd", "ct bytes"), touch(tmp_path / "a" / "m.nrrd", "mask bytes")
-    records = source_records(CaseSource("a", ct, structures=MaskFiles({"Lips": mask})), tmp_path)
+    records = source_records(CaseSource("a", ct, structures=MaskFiles((("Lips", mask),))), tmp_path)
     assert [(r.role, r.path, r.bytes) for r in records] == [("ct", "a/ct.nrrd", 8), ("structures", "a/m.nrrd", 10)]
     assert records[0].sha256 == hashlib.sha256(b"ct bytes").hexdigest()
 

@@ -292,7 +292,7 @@ def test_masks_are_read_in_order_and_few_at_a_time(tmp_path):
     for n, organ in enumerate(ORGANS[:5]):
         files[organ.name] = tmp_path / f"{organ.name}.seg.nrrd"
         write_volume(mask(at(n, n + 1)), files[organ.name])
-    read = list(read_masks(files))
+    read = list(read_masks(files.items()))
     assert [name for name, _ in read] == list(files)
     assert [int(volume.array_kji.sum()) for _, volume in read] == [6 * (n + 1) for n in range(5)]
 
@@ -300,7 +300,7 @@ def test_masks_are_read_in_order_and_few_at_a_time(tmp_path):
 def test_a_mask_that_cannot_be_read_stops_the_case_with_its_name(tmp_path):
     (tmp_path / "Lips.nrrd").write_bytes(b"NRRD0004\ngarbage")
     with pytest.raises(UnreadableFile, match=r"Lips\.nrrd"):
-        list(read_masks({"Lips": tmp_path / "Lips.nrrd"}))
+        list(read_masks([("Lips", tmp_path / "Lips.nrrd")]))
 
 
 TABLE = "case;OpticNrvL;Cavity Oral;Eye_A_L;brain stem;Adenoid\ncase_01;1;0,5;0;1;1\nCase 2;0.5;;x;1;1\n"

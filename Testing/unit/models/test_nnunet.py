@@ -156,10 +156,10 @@ def test_the_folder_tells_labels_channels_and_spacing(tmp_path: Path) -> None:
 
 
 def test_a_window_that_a_channels_name_tells_is_kept(tmp_path: Path) -> None:
-    named = {"0": window_channel(-160, 240), "1": window_channel(-500.5, 1800)}
+    named = {"0": window_channel(-160, 240), "1": window_channel(1e-7, 1800)}
     metadata = open_bundle(results(tmp_path, data={**DATASET, "channel_names": named})).metadata
     assert metadata.nnunet is not None
-    assert [channel.window_hu for channel in metadata.nnunet.channels] == [(-160, 240), (-500.5, 1800)]
+    assert [channel.window_hu for channel in metadata.nnunet.channels] == [(-160, 240), (1e-7, 1800)]
     assert {channel.image for channel in metadata.nnunet.channels} == {"ct"}
 
 

@@ -65,6 +65,7 @@ def told() -> list[float]:
 def found(head, bent_mr, rigid, told) -> DeformableRegistration:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(deformable, "STIFFNESS", 100.0)  # a head of ellipsoids has little to hold on to
+        patch.setitem(RULES, "bend_gain", replace(RULES["bend_gain"], refused_at=-9.0, accepted_from=-1.0))
         patch.setattr(deformable, "LEAST_GAIN", -1.0)  # edges without partial volumes lose when they are interpolated
         return register_deformable(head.ct, bent_mr, rigid=rigid, on_progress=lambda f, _text: told.append(f))
 
@@ -93,7 +94,7 @@ def test_nothing_folds(found) -> None:
 
 
 def test_the_measures_are_the_rigid_poses_with_the_bendings_beside_them(head, rigid, found, told) -> None:
-    same = {"bend_mm": 0.0, "smallest_jacobian": 1.0}
+    same = {"bend_mm": 0.0, "smallest_jacobian": 1.0, "bend_gain": 0.0}
     assert replace(found.metrics, **same) == rigid.metrics
     assert found.verdict == "good"
     assert 1 < found.metrics.bend_mm <= found.bending.largest_mm

@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from hnseg.image.grid import Grid
+from hnseg.image.resample import resample
 from hnseg.image.volume import Volume
 from hnseg.registration.bending import ControlLattice
 from hnseg.registration.bent import Bent
@@ -117,12 +118,34 @@ def jaw(places: np.ndarray, length_mm: float, reach_mm: float = 35.0) -> np.ndar
     return near[:, None] * np.array([0.0, 0.6, 0.8]) * length_mm
 
 
-def test_a_bent_transform_is_judged_by_its_pose_and_by_its_bending(head) -> None:
-    verdict, reason, quality = assess(head.ct, head.mr, bent(head, lambda places: jaw(places, 6.0)))
-    assert verdict == "good", reason
-    assert quality.bend_mm == pytest.approx(6, abs=2)
+def moved_by(volume: Volume, shift: np.ndarray) -> Volume:
+    grid = replace(volume.grid, origin_lps=tuple(np.asarray(volume.grid.origin_lps) + shift))
+    return Volume(volume.array_kji, grid)
+
+
+def test_a_bending_that_the_mr_shows_is_believed_and_one_that_it_does_not_is_refused(head) -> None:
+    """First the jaw lies in CT and MR alike, then the CT's lies where the transform takes it from."""
+    transform = bent(head, lambda places: jaw(places, 4.0))
+    verdict, reason, quality = assess(head.ct, head.mr, transform)
+    assert verdict == "failed"
+    assert reason.startswith("Where the transform bends, CT and MR fit worse for it (-")
+    assert quality.bend_mm == pytest.approx(4, abs=1.5)
     assert 0.5 < quality.smallest_jacobian < 1
     assert quality.tilt_degrees < 20 < 160 < quality.turn_degrees
+    spline = sitk.CompositeTransform([to_transform(inverse(head.ct_to_mr)), transform])
+    bent_ct = resample(head.ct, head.ct.grid, transform=spline)
+    verdict, reason, quality = assess(bent_ct, head.mr, transform)
+    assert verdict == "good", reason
+    assert quality.bend_gain > 0.02
+
+
+@pytest.mark.parametrize("centre", [(0.0, 5.0, 40.0), (0.0, -30.0, -80.0)], ids=["the brain", "the throat"])
+def test_a_transform_that_scales_the_head_is_refused(head, centre) -> None:
+    affine = sitk.AffineTransform(3)
+    affine.SetMatrix((1.12 * head.ct_to_mr[:3, :3]).ravel().tolist())
+    affine.SetCenter(centre)
+    affine.SetTranslation((moved(np.array(centre), head.ct_to_mr) - centre).tolist())
+    assert assess(head.ct, head.mr, affine)[0] == "failed"
 
 
 def test_a_transform_that_folds_is_refused(head) -> None:
@@ -133,6 +156,10 @@ def test_a_transform_that_folds_is_refused(head) -> None:
     verdict, _, quality = assess(head.ct, head.mr, bent(head, lambda places: 1.3 * pulled(places)))
     assert verdict == "failed"
     assert quality.smallest_jacobian < 0
+    far = np.array([400.0, -300.0, 1200.0])  # where a B-spline ends long before the world's origin
+    there = sitk.TranslationTransform(3, (-far).tolist())
+    folding = sitk.CompositeTransform([bent(head, lambda places: 1.3 * pulled(places)), there])
+    assert assess(moved_by(head.ct, far), head.mr, folding)[2].smallest_jacobian < 0
 
 
 @pytest.mark.parametrize("axes", [np.diag([1, 1, -1]), np.diag([-1, 1, 1])])
@@ -151,7 +178,7 @@ def test_what_goes_beyond_the_pose_is_measured_on_oblique_voxels(head) -> None:
     stretch.SetMatrix((turn[:3, :3] @ np.diag([1.0, 1.0, 1.25])).ravel().tolist())
     grid = Grid.from_affine((20, 22, 24), pose(rotation((10, 25, -5)), (-50, -40, -60)) @ np.diag([4, 4.5, 5, 1.0]))
     ct = prepare_ct(Volume(np.full(grid.shape_kji, 40, np.int16), grid), 4.0)
-    found = Bent.of(stretch, ct)
+    found = Bent.of(stretch, ct, prepare_mr(head.mr, 4.0))
     assert found.smallest_jacobian == pytest.approx(1.25)
     assert degrees_between(found.pose, turn) < 2
     z = grid.to_lps(np.argwhere(np.ones(grid.shape_kji))[:, ::-1])[:, 2]
