@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import qt
@@ -47,17 +48,12 @@ class HNSegCurationLogic(ScriptedLoadableModuleLogic):
 
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
-        from HNSegLib.curating import CurateJob, curation_desk
+        from HNSegLib.curating import CaseTable, CurateJob, Decisions, curation_desk
 
         self.desk = curation_desk()
         self.job = CurateJob(self.desk)
-        self.decisions = {}
-
-    def decide(self, cases, word):
-        """What a person says of the MRs of these cases: ``accept``, ``reject`` or ``forget``, which leaves them to the
-        check. It counts from the next curation on, which keeps it with the data set.
-        """
-        self.decisions.update(dict.fromkeys(cases, word))
+        self.cases = CaseTable()
+        self.decisions = Decisions()
 
     def request(self, source, target, **choices):
         """A request from what the widgets hold; ``ConfigError`` where that cannot be."""
@@ -73,7 +69,8 @@ class HNSegCurationLogic(ScriptedLoadableModuleLogic):
             mr_scale=choices["mr_scale"],
             shape=ShapeSettings(choices["shape"]),
         )
-        said = {word: sorted(c for c, w in self.decisions.items() if w == word) for word in _WORDS}
+        decided = sorted(self.decisions.of(source, target).items())
+        said = {word: [case for case, its in decided if its == word] for word in _WORDS}
         return CurateRequest(
             source, target, settings, choices["workers"], accept_mr=tuple(said["accept"]),
             reject_mr=tuple(said["reject"]), forget_mr=tuple(said["forget"]),
@@ -94,7 +91,7 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
     """Folders and choices, progress, the table of cases."""
 
     logic = ui = timer = None
-    absent = ()
+    absent = rows = ()
 
     def setup(self):
         """Called by Slicer once, when the module is first shown."""
@@ -135,7 +132,7 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
         self._connect(ui.inputButton, "clicked()", self.onChooseInput)
         self._connect(ui.outputButton, "clicked()", self.onChooseOutput)
         self._connect(ui.inputEdit, "textChanged(QString)", self.showAvailability)
-        self._connect(ui.outputEdit, "textChanged(QString)", self.showCases)
+        self._connect(ui.outputEdit, "textChanged(QString)", self.onOutputChanged)
         self._connect(ui.curateButton, "clicked()", self.onCurate)
         self._connect(ui.cancelButton, "clicked()", self.onCancel)
         self._connect(ui.casesTable, "itemSelectionChanged()", self.showAvailability)
@@ -169,11 +166,17 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
 
     def onChooseInput(self):
         """Ask for the folder with the cases."""
-        self.ui.inputEdit.setText(qt.QFileDialog.getExistingDirectory(None, "Folder with the cases"))
+        self._choose(self.ui.inputEdit, "Folder with the cases")
 
     def onChooseOutput(self):
         """Ask where the data set goes."""
-        self.ui.outputEdit.setText(qt.QFileDialog.getExistingDirectory(None, "Folder for the data set"))
+        self._choose(self.ui.outputEdit, "Folder for the data set")
+
+    def onOutputChanged(self, *_):
+        """Another data set: nothing of it is chosen."""
+        self.ui.casesTable.clearSelection()
+        self.showState()
+        self.showCases()
 
     def onCurate(self):
         """Hand the folder to the worker; the timer shows how it goes."""
@@ -194,13 +197,11 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
 
     def onTimer(self):
         """Take in progress, and cases that have come."""
-        self.logic.job.poll()
-        self.showState()
-        if len(self._finished()) != self.ui.casesTable.rowCount or not self.logic.job.state.busy:
-            self.showCases()
-        if not self.logic.job.state.busy:
+        if not self.logic.job.poll().busy:
             self.timer.stop()
             self.logic.settle()
+        self.showState()
+        self.showCases()
 
     def onOpen(self):
         """Show the chosen case in the scene, its MR over its CT."""
@@ -210,6 +211,7 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
         qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
         try:
             open_case(slicer.mrmlScene, Path(self.ui.outputEdit.text) / "cases" / self.chosen()[0])
+            slicer.util.setSliceViewerLayers(fit=True)
         except HNSegError as error:
             self._say(str(error), failed=True)
         finally:
@@ -254,27 +256,49 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
         self.showAvailability()
 
     def showCases(self, *_):
-        """Fill the table from the output folder."""
-        rows = self._rows()
+        """The table as the output folder is now."""
+        from hnseg.errors import HNSegError
+
+        try:
+            rows = self._rows()
+        except HNSegError as error:
+            rows = ()
+            self._say(str(error), failed=True)
+        if rows != self.rows:
+            self.rows = rows
+            self._fillTable(rows)
+        self.showAvailability()
+
+    def chosen(self):
+        """Names of the chosen cases that are finished."""
         table = self.ui.casesTable
+        return [name for row, name in self._selected() if table.item(row, 1).text() != "failed"]
+
+    def _selected(self):
+        table = self.ui.casesTable
+        items = [(row, table.item(row, 0)) for row in range(table.rowCount)]
+        return [(row, item.text()) for row, item in items if item.isSelected()]
+
+    def _fillTable(self, rows):
+        table, selected = self.ui.casesTable, {name for _, name in self._selected()}
         blocked = table.blockSignals(True)
+        table.clearSelection()
         table.setRowCount(len(rows))
         for number, row in enumerate(rows):
             for column, name in enumerate(_COLUMNS):
                 item = qt.QTableWidgetItem(getattr(row, name))
                 item.setToolTip("\n".join(row.notes))
                 table.setItem(number, column, item)
+                item.setSelected(row.name in selected)
         table.blockSignals(blocked)
-        self.showAvailability()
 
-    def chosen(self):
-        """Names of the chosen cases that are finished."""
-        table = self.ui.casesTable
-        rows = [row for row in range(table.rowCount) if table.item(row, 0).isSelected()]
-        return [table.item(row, 0).text() for row in rows if table.item(row, 1).text() != "failed"]
+    def _choose(self, edit, caption):
+        folder = qt.QFileDialog.getExistingDirectory(None, caption, edit.text)
+        if folder:
+            edit.setText(folder)
 
     def _decide(self, word):
-        self.logic.decide(self.chosen(), word)
+        self.logic.decisions.say(self.chosen(), word, source=self.ui.inputEdit.text, target=self.ui.outputEdit.text)
         self._say(f"The MR of {', '.join(self.chosen())} will be {_WORDS[word]}; click Curate to do these cases again.")
 
     def _say(self, text, failed=False):
@@ -290,16 +314,9 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
             workers=ui.workersSpinBox.value,
         )  # fmt: skip
 
-    def _finished(self):
-        out = self.ui.outputEdit.text
-        return list(Path(out, "cases").glob("[!.]*/case.json")) if out else []
-
     def _rows(self):
-        if self.absent or not self._finished():
-            return ()
-        from HNSegLib.curating import case_rows
-
-        return case_rows(Path(self.ui.outputEdit.text))
+        out = self.ui.outputEdit.text
+        return () if self.absent or not out else self.logic.cases.rows(Path(out))
 
 
 def _missing():
@@ -345,9 +362,23 @@ class HNSegCurationTest(ScriptedLoadableModuleTest):
             ui.openButton.click()
             node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
             self.assertEqual(node.GetSegmentation().GetNumberOfSegments(), 30)
+            self._assertInView(slicer.mrmlScene.GetFirstNodeByName("case_01 CT"))
+            self.widget.onReject()
+            ui.inputEdit.setText(folder)
+            self.assertEqual(self.widget._request().cases_named, (), "decided of another folder's cases")
             ui.outputEdit.setText("")
 
+    def _assertInView(self, volume):
+        bounds = [0.0] * 6
+        volume.GetRASBounds(bounds)
+        for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            if view.GetLayoutName() == "Red":
+                centre = [view.GetSliceToRAS().GetElement(axis, 3) for axis in range(3)]
+                inside = all(bounds[2 * axis] < centre[axis] < bounds[2 * axis + 1] for axis in range(3))
+                self.assertTrue(inside, f"Red shows {centre}, the CT has {bounds}")
+
     def _cohort(self, folder):
+        """As far from the origin as real scans lie."""
         import numpy as np
 
         from hnseg.image.files import write_volume
@@ -358,8 +389,9 @@ class HNSegCurationTest(ScriptedLoadableModuleTest):
             case = render(patient, ct_spacing_mm=(4, 4, 5), mr_spacing_mm=(4, 4, 6))
             place = folder / name
             place.mkdir(parents=True)
-            write_volume(case.ct, place / f"{name}_IMG_CT.nrrd")
-            write_volume(case.mr, place / f"{name}_IMG_MR_T1.nrrd")
-            for organ, mask in case.masks.items():
-                write_volume(mask, place / f"{name}_OAR_{organ}.seg.nrrd")
+            images = {"IMG_CT.nrrd": case.ct, "IMG_MR_T1.nrrd": case.mr}
+            images.update({f"OAR_{organ}.seg.nrrd": mask for organ, mask in case.masks.items()})
+            for file, image in images.items():
+                origin = tuple(np.add(image.grid.origin_lps, (0, 0, 1500)))
+                write_volume(replace(image, grid=replace(image.grid, origin_lps=origin)), place / f"{name}_{file}")
         return folder

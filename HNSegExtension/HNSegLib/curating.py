@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import slicer
 
@@ -83,9 +86,42 @@ def _new_worker() -> Worker:
 
 
 def summary(outcome: CurateOutcome) -> str:
-    """How many cases ended how."""
+    """How many cases ended how, and what is to be known of them; rich text."""
     counts = f"{len(outcome.good)} good, {len(outcome.doubtful)} doubtful, {len(outcome.failed)} failed."
-    return f'{counts} <a href="{Path(outcome.report).absolute().as_uri()}">Report</a>'
+    report = f'{counts} <a href="{Path(outcome.report).absolute().as_uri()}">Report</a>'
+    return "<br>".join((report, *(html.escape(_in_words_of_the_panel(note)) for note in outcome.notes)))
+
+
+def _in_words_of_the_panel(note: str) -> str:
+    return re.sub(r"--forget-mr .+ takes", "“Let the check decide” takes", note)
+
+
+class Decisions:
+    """A person's words on the MRs of one data set's cases: ``accept``, ``reject`` or ``forget``."""
+
+    def __init__(self) -> None:
+        self._folders = ("", "")
+        self._words: dict[str, str] = {}
+
+    def say(self, cases: Iterable[str], word: str, *, source: str, target: str) -> None:
+        """Of these cases; an earlier word on one of them is replaced."""
+        self._words = {**self.of(source, target), **dict.fromkeys(cases, word)}
+
+    def of(self, source: str, target: str) -> dict[str, str]:
+        """Case → word. Where the folders are others than those decided on, all is forgotten: names recur."""
+        if not all(map(_same_folder, self._folders, (source, target))):
+            self.clear()
+        self._folders = (source, target)
+        return dict(self._words)
+
+    def clear(self) -> None:
+        """Nothing is decided."""
+        self._words = {}
+
+
+def _same_folder(one: str, other: str) -> bool:
+    """Also where one is not chosen yet."""
+    return not (one and other) or Path(one).resolve() == Path(other).resolve()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,24 +135,71 @@ class CaseRow:
     notes: tuple[str, ...] = ()
 
 
-def case_rows(out: Path) -> tuple[CaseRow, ...]:
-    """The cases finished so far, by name, then those that failed in the last whole run."""
-    from hnseg.curation.record import RECORD, read_case
+class CaseTable:
+    """The rows of a data set that may be growing; a file is read again only when it has changed."""
 
-    folders = sorted(path.parent for path in (out / "cases").glob(f"[!.]*/{RECORD}"))
-    rows = []
-    for case in map(read_case, folders):
-        found = case.alignment
-        words = "" if found is None else found.verdict + ("" if found.used else ", MR left out")
-        notes = tuple(remark.text for remark in case.remarks)
-        rows.append(CaseRow(case.name, case.status, words, str(len(case.annotated)), notes))
-    return (*rows, *_failed(out, {row.name for row in rows}))
+    def __init__(self) -> None:
+        self._read: dict[Path, tuple[_Stamp, Any]] = {}
+
+    def rows(self, out: Path) -> tuple[CaseRow, ...]:
+        """The cases finished so far, by name, then those that failed in the last whole run.
+
+        Raises ``UnreadableFile``; ``ConfigError`` for a record of another version.
+        """
+        from hnseg.curation.record import RECORD
+
+        paths = sorted((out / "cases").glob(f"[!.]*/{RECORD}"))
+        finished = [row for path in paths if (row := self._once(path, _finished)) is not None]
+        names = {row.name for row in finished}
+        failed = self._once(out / "manifest.json", _failed) or ()
+        return (*finished, *(row for row in failed if row.name not in names))
+
+    def _once(self, path: Path, read: Callable[[Path], Any]) -> Any:
+        """None for a file that is gone, or goes meanwhile: its case is being done again."""
+        from hnseg.errors import UnreadableFile
+
+        stamp = _stamp(path)
+        if stamp is None:
+            return None
+        if path not in self._read or self._read[path][0] != stamp:
+            try:
+                self._read[path] = (stamp, read(path))
+            except UnreadableFile:
+                if _stamp(path) != stamp:
+                    return None
+                raise
+        return self._read[path][1]
 
 
-def _failed(out: Path, finished: set[str]) -> tuple[CaseRow, ...]:
-    manifest = out / "manifest.json"
-    failed = json.loads(manifest.read_text(encoding="utf-8"))["failed"] if manifest.exists() else {}
-    return tuple(CaseRow(name, "failed", notes=(why,)) for name, why in failed.items() if name not in finished)
+_Stamp = tuple[int, int, int]
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _finished(path: Path) -> CaseRow:
+    from hnseg.curation.record import read_case
+
+    case = read_case(path.parent)
+    found = case.alignment
+    words = "" if found is None else found.verdict + ("" if found.used else ", MR left out")
+    notes = tuple(remark.text for remark in case.remarks)
+    return CaseRow(case.name, case.status, words, str(len(case.annotated)), notes)
+
+
+def _failed(path: Path) -> tuple[CaseRow, ...]:
+    from hnseg.errors import UnreadableFile
+
+    try:
+        failed = json.loads(path.read_text(encoding="utf-8"))["failed"]
+    except (OSError, ValueError, LookupError) as error:
+        raise UnreadableFile(f"{path} cannot be read ({error}); curate again, which writes it anew.") from None
+    return tuple(CaseRow(name, "failed", notes=(why,)) for name, why in failed.items())
 
 
 def open_case(

@@ -61,7 +61,9 @@ def desktop(application, stand_ins, scene, monkeypatch):
     monkeypatch.setattr(slicer.util, "loadUI", stand_ins.load_ui)
     monkeypatch.setattr(slicer.util, "childWidgetVariables", stand_ins.child_widget_variables)
     monkeypatch.setattr(slicer.util, "createProgressDialog", stand_ins.progress_dialog, raising=False)
-    monkeypatch.setattr(slicer.util, "setSliceViewerLayers", lambda **layers: None, raising=False)
+    fitted = []
+    monkeypatch.setattr(slicer.util, "setSliceViewerLayers", lambda **layers: fitted.append(layers), raising=False)
+    monkeypatch.setattr(slicer, "fittedViews", fitted, raising=False)
     monkeypatch.setattr(slicer.util, "mainWindow", lambda: None, raising=False)
     said = []
     monkeypatch.setattr(slicer.util, "showStatusMessage", lambda text, duration: said.append(text), raising=False)

@@ -10,7 +10,10 @@ import pytest
 import slicer
 from tiny_cohort import block, ct, mr, write_case
 
+from hnseg.curation.settings import CurationSettings
 from hnseg.image.files import read_volume, write_volume
+from hnseg.jobs.curate import CurateRequest, run_curate
+from hnseg.jobs.events import Done, Progress
 from hnseg.version import RESEARCH_USE
 
 pytest.importorskip(
@@ -18,6 +21,8 @@ pytest.importorskip(
     exc_type=ImportError,
     reason="PySide6 does not load: apt-get install libgl1 libegl1 libxkbcommon0 libfontconfig1 libdbus-1-3",
 )
+
+from PySide6 import QtWidgets
 
 EXTENSION = Path(__file__).parents[2] / "HNSegExtension"
 FOLDER = EXTENSION / "HNSegCuration"
@@ -32,6 +37,20 @@ def cohort(tmp_path_factory):
         write_case(folder, name, image, masks)
     write_volume(mr(), folder / "case_01" / "case_01_IMG_MR_T1.nrrd")
     return folder
+
+
+@pytest.fixture(scope="module")
+def curated(cohort, tmp_path_factory):
+    """What the engine makes of the cohort."""
+    out = tmp_path_factory.mktemp("curated") / "out"
+    run_curate(CurateRequest(str(cohort), str(out), CurationSettings(registration="none")))
+    return out
+
+
+@pytest.fixture
+def data_set(curated, tmp_path):
+    """A copy to spoil."""
+    return shutil.copytree(curated, tmp_path / "data_set")
 
 
 @pytest.fixture
@@ -94,6 +113,7 @@ def test_a_folder_becomes_a_table_of_cases_which_open_in_the_scene_and_can_be_ov
     ct, mr = (scene.GetFirstNodeByName(f"case_01 {name}") for name in ("CT", "MR"))
     assert (layers.GetBackgroundVolumeID(), layers.GetForegroundVolumeID()) == (ct.GetID(), mr.GetID())
     assert layers.GetForegroundOpacity() == 0.5
+    assert slicer.fittedViews == [{"fit": True}], "wherever in the scanner's space the case lies"
     segmentation = scene.GetFirstNodeByName("case_01 masks").GetSegmentation()
     assert segmentation.GetNumberOfSegments() == 2
     widget.ui.rejectButton.wrapped.click()
@@ -101,8 +121,8 @@ def test_a_folder_becomes_a_table_of_cases_which_open_in_the_scene_and_can_be_ov
     curate()
     assert cells(widget)[0] == ["case_01", "good", "doubtful, MR left out", "2"]
     assert not (tmp_path / "out" / "cases" / "case_01" / "mr.nrrd").exists()
-    assert widget.logic.decisions == {}, "the data set keeps it now"
-    curate()
+    assert widget._request().reject_mr == (), "the data set keeps it now"
+    assert "Let the check decide" in curate(), "and the panel says so, in its own words"
     assert cells(widget)[0] == ["case_01", "good", "doubtful, MR left out", "2"], "and it holds"
     widget.ui.casesTable.wrapped.selectRow(0)
     widget.ui.forgetButton.wrapped.click()
@@ -137,6 +157,171 @@ def test_a_failed_case_cannot_be_opened_and_one_without_mr_shows_its_ct_alone(wi
     assert layers.GetForegroundVolumeID() is None
 
 
+class Desk:
+    """STAND-IN for the worker's desk: the test says what the job reports."""
+
+    def __init__(self):
+        self.mail = []
+
+    def submit(self, request):
+        return "job"
+
+    def events(self, job):
+        mail, self.mail = self.mail, []
+        return mail
+
+    def cancel(self, job):
+        pass
+
+
+@pytest.fixture
+def desk(widget, monkeypatch):
+    desk = Desk()
+    monkeypatch.setattr(widget.logic.job, "_desk", desk)
+    return desk
+
+
+def show(widget, out, source="in"):
+    widget.ui.inputEdit.setText(str(source))
+    widget.ui.outputEdit.setText(str(out))
+
+
+def choose(widget, row):
+    widget.ui.casesTable.wrapped.selectRow(row)
+
+
+def test_a_decision_holds_for_the_folders_it_was_made_for_alone(widget, data_set, tmp_path):
+    show(widget, data_set, "")
+    choose(widget, 0)
+    widget.ui.rejectButton.wrapped.click()
+    widget.ui.inputEdit.setText(str(tmp_path / "in"))
+    assert widget._request().reject_mr == ("case_01",), "the input was chosen afterwards"
+    show(widget, f"{tmp_path}/./data_set/", f"{tmp_path}/in/")
+    assert widget._request().reject_mr == ("case_01",), "the same folders, spelled otherwise"
+    show(widget, tmp_path / "other", tmp_path / "others")
+    assert widget._request().cases_named == ()
+    show(widget, data_set, tmp_path / "in")
+    choose(widget, 1)
+    widget.ui.forgetButton.wrapped.click()
+    widget.ui.inputEdit.setText(str(tmp_path / "others"))
+    assert widget._request().cases_named == (), "cases of the same name, of other patients"
+
+
+def test_a_case_stays_chosen_when_others_come_before_it_and_not_in_another_data_set(widget, data_set, tmp_path):
+    first = (data_set / "cases" / "case_01").rename(tmp_path / "case_01")
+    show(widget, data_set)
+    choose(widget, 0)
+    assert widget.chosen() == ["case_02"]
+    first.rename(data_set / "cases" / "case_01")
+    widget.showCases()
+    assert [row[0] for row in cells(widget)] == ["case_01", "case_02", "case_03"]
+    assert widget.chosen() == ["case_02"]
+    show(widget, shutil.copytree(data_set, tmp_path / "other"))
+    assert widget.chosen() == []
+
+
+def test_a_spoiled_record_is_said_and_the_table_is_empty_until_another_folder_is_shown(widget, data_set, curated):
+    (data_set / "cases" / "case_01" / "case.json").write_text("{")
+    show(widget, data_set)
+    assert "case.json cannot be read" in widget.ui.statusLabel.text
+    assert "e53935" in widget.ui.statusLabel.styleSheet
+    assert cells(widget) == []
+    show(widget, curated)
+    assert len(cells(widget)) == 3
+    assert (widget.ui.statusLabel.text, widget.ui.statusLabel.styleSheet) == ("", "")
+
+
+@pytest.mark.parametrize("spoiled", ["manifest.json", "cases/case_01/case.json"])
+def test_a_job_ends_and_is_settled_also_where_the_table_cannot_be_read(widget, desk, data_set, curated, spoiled):
+    show(widget, data_set)
+    choose(widget, 0)
+    widget.ui.acceptButton.wrapped.click()
+    widget.ui.curateButton.wrapped.click()
+    assert widget.timer.active
+    (data_set / spoiled).write_text("{}")
+    desk.mail = [Done("job", SimpleNamespace(good=("a",), doubtful=(), failed={}, notes=(), report="r.html"))]
+    widget.onTimer()
+    assert not widget.timer.active
+    assert widget._request().cases_named == ()
+    assert spoiled in widget.ui.statusLabel.text
+    assert widget.ui.curateButton.enabled
+
+
+def test_while_a_job_runs_nothing_is_read_twice_and_cases_appear_as_they_come(widget, desk, data_set, tmp_path, reads):
+    last = (data_set / "cases" / "case_02").rename(tmp_path / "case_02")
+    show(widget, data_set)
+    widget.ui.curateButton.wrapped.click()
+    assert reads == ["case_01"]
+    filled = watched(widget)
+    for fraction in (0.1, 0.2, 0.3):
+        desk.mail = [Progress("job", fraction, "case_02: Registering")]
+        widget.onTimer()
+    assert (reads, filled) == (["case_01"], [])
+    last.rename(data_set / "cases" / "case_02")
+    widget.onTimer()
+    widget.onTimer()
+    assert reads == ["case_01", "case_02"]
+    assert [[row.name for row in rows] for rows in filled] == [["case_01", "case_02", "case_03"]]
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The cases whose records were read, in order."""
+    from hnseg.curation import record
+
+    said, read = [], record.read_case
+    monkeypatch.setattr(record, "read_case", lambda folder: said.append(folder.name) or read(folder))
+    return said
+
+
+def watched(widget):
+    """What the table is filled with from now on."""
+    filled, fill = [], widget._fillTable
+    widget._fillTable = lambda rows: (filled.append(rows), fill(rows))
+    return filled
+
+
+def test_a_case_that_is_replaced_while_it_is_read_is_left_out_and_read_the_next_time(data_set, monkeypatch):
+    from hnseg.curation import record
+    from HNSegLib.curating import CaseTable
+
+    read = record.read_case
+
+    def replaced(folder):
+        (folder / "case.json").rename(folder / "away.json")
+        return read(folder)
+
+    table = CaseTable()
+    monkeypatch.setattr(record, "read_case", replaced)
+    assert [row.name for row in table.rows(data_set)] == ["case_03"]
+    monkeypatch.setattr(record, "read_case", read)
+    for case in ("case_01", "case_02"):
+        (data_set / "cases" / case / "away.json").rename(data_set / "cases" / case / "case.json")
+    assert [row.name for row in table.rows(data_set)] == ["case_01", "case_02", "case_03"]
+
+
+def test_where_every_case_failed_the_table_says_so_and_why(widget, data_set):
+    shutil.rmtree(data_set / "cases")
+    show(widget, data_set)
+    assert cells(widget) == [["case_03", "failed", "", ""]]
+    assert "CT" in widget.ui.casesTable.wrapped.item(0, 0).toolTip()
+
+
+@pytest.mark.parametrize("which", ["input", "output"])
+def test_choosing_a_folder_begins_at_the_last_one_and_cancelling_keeps_it(widget, data_set, monkeypatch, which):
+    asked = []
+
+    def cancelled(parent, caption, folder):
+        asked.append(folder)
+        return ""
+
+    show(widget, data_set, data_set)
+    monkeypatch.setattr(QtWidgets.QFileDialog, "getExistingDirectory", cancelled)
+    getattr(widget.ui, f"{which}Button").wrapped.click()
+    assert asked == [getattr(widget.ui, f"{which}Edit").text] == [str(data_set)]
+    assert len(cells(widget)) == 3
+
+
 def test_what_cannot_be_is_said_in_the_panel(widget, cohort, process):
     widget.ui.inputEdit.setText(str(cohort))
     widget.ui.outputEdit.setText(str(cohort / "inside"))
@@ -158,7 +343,6 @@ def test_cancel_stops_the_worker_and_the_panel_says_that_it_can_be_gone_on_with(
 
 def test_the_opened_case_lies_where_its_file_says(module, scene, cohort, tmp_path):
     """Slicer's own reading of the CT and ours agree on where the first voxel is."""
-    from hnseg.jobs.curate import CurateRequest, run_curate
     from HNSegLib.curating import open_case
     from HNSegLib.volumes import volume_of
 
