@@ -207,21 +207,69 @@ def open_case(
 ) -> tuple[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLScalarVolumeNode | None, slicer.vtkMRMLSegmentationNode]:
     """CT, MR (if the case has one) and every segment, overlaps included, with the MR half over the CT in all slices.
 
-    Raises ``HNSegError`` where a file cannot be read.
+    A case that is in the scene is shown, not read again. One that was curated anew replaces the earlier one, unless
+    the segments of that were edited. Raises ``HNSegError`` where a file cannot be read; the scene stays as it was.
     """
+    from HNSegLib.views import fade
+
+    earlier = _nodes_of(scene, folder)
+    nodes = earlier if _is_current(earlier, folder) else _read(scene, folder)
+    if nodes is not earlier and not ("masks" in earlier and earlier["masks"].GetModifiedSinceRead()):
+        _remove(scene, earlier)
+    ct, mr = nodes["ct"], nodes.get("mr")
+    fade(ct, mr, _HALF) if mr is not None else show_alone(ct)
+    return ct, mr, nodes["masks"]
+
+
+_CASE, _ROLE, _VERSION = "HNSeg.case", "HNSeg.caseRole", "HNSeg.caseVersion"
+
+
+def _nodes_of(scene: slicer.vtkMRMLScene, folder: Path) -> dict[str, Any]:
+    """Role (``ct``, ``mr``, ``masks``) → node, the newest of each."""
+    nodes = (scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes()))
+    return {node.GetAttribute(_ROLE): node for node in nodes if node.GetAttribute(_CASE) == str(folder.resolve())}
+
+
+def _is_current(nodes: dict[str, Any], folder: Path) -> bool:
+    from hnseg.curation import record as names
+
+    wanted = {"ct", "masks", *(("mr",) if (folder / names.MR).exists() else ())}
+    return nodes.keys() == wanted and {node.GetAttribute(_VERSION) for node in nodes.values()} == {_version(folder)}
+
+
+def _version(folder: Path) -> str:
+    from hnseg.curation.record import RECORD
+
+    return str(_stamp(folder / RECORD))
+
+
+def _read(scene: slicer.vtkMRMLScene, folder: Path) -> dict[str, Any]:
     from hnseg.curation import record as names
     from hnseg.image.files import read_volume
-    from HNSegLib.views import fade
     from HNSegLib.volumes import add_volume
 
-    ct = add_volume(scene, read_volume(folder / names.CT), f"{folder.name} CT")
-    mr = None
-    if (folder / names.MR).exists():
-        mr = add_volume(scene, read_volume(folder / names.MR), f"{folder.name} MR")
-    segmentation = _segmentation(scene, folder / names.SEGMENTATION, f"{folder.name} masks")
-    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(ct)
-    fade(ct, mr, _HALF) if mr is not None else show_alone(ct)
-    return ct, mr, segmentation
+    nodes: dict[str, Any] = {}
+    try:
+        nodes["ct"] = add_volume(scene, read_volume(folder / names.CT), f"{folder.name} CT")
+        if (folder / names.MR).exists():
+            nodes["mr"] = add_volume(scene, read_volume(folder / names.MR), f"{folder.name} MR")
+        nodes["masks"] = _segmentation(scene, folder / names.SEGMENTATION, f"{folder.name} masks", nodes["ct"])
+    except BaseException:
+        _remove(scene, nodes)
+        raise
+    for role, node in nodes.items():
+        for name, value in ((_CASE, str(folder.resolve())), (_ROLE, role), (_VERSION, _version(folder))):
+            node.SetAttribute(name, value)
+    return nodes
+
+
+def _remove(scene: slicer.vtkMRMLScene, nodes: dict[str, Any]) -> None:
+    """With what stores and displays them."""
+    for node in nodes.values():
+        displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+        for one in (*displays, node.GetStorageNode(), node):
+            if one is not None:
+                scene.RemoveNode(one)
 
 
 _HALF = 0.5
@@ -236,7 +284,9 @@ def show_alone(ct: slicer.vtkMRMLScalarVolumeNode) -> None:
         layers.SetForegroundVolumeID(None)
 
 
-def _segmentation(scene: slicer.vtkMRMLScene, path: Path, name: str) -> slicer.vtkMRMLSegmentationNode:
+def _segmentation(
+    scene: slicer.vtkMRMLScene, path: Path, name: str, ct: slicer.vtkMRMLScalarVolumeNode
+) -> slicer.vtkMRMLSegmentationNode:
     from hnseg.errors import UnreadableFile
 
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
@@ -245,7 +295,8 @@ def _segmentation(scene: slicer.vtkMRMLScene, path: Path, name: str) -> slicer.v
     storage.SetFileName(str(path))
     node.SetAndObserveStorageNodeID(storage.GetID())
     if not storage.ReadData(node):
-        scene.RemoveNode(node)
+        _remove(scene, {"masks": node})
         raise UnreadableFile(f"Slicer could not read {path}; curate the case again.")
     node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(ct)
     return node

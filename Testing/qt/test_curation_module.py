@@ -1,6 +1,7 @@
 """The curator's module in real Qt and real MRML with a real worker process; Slicer's desktop parts are stand-ins."""
 
 import importlib.util
+import os
 import shutil
 import unittest
 from pathlib import Path
@@ -11,10 +12,13 @@ import slicer
 from tiny_cohort import block, ct, mr, write_case
 
 from hnseg.curation.settings import CurationSettings
+from hnseg.errors import HNSegError
 from hnseg.image.files import read_volume, write_volume
 from hnseg.jobs.curate import CurateRequest, run_curate
 from hnseg.jobs.events import Done, Progress
 from hnseg.version import RESEARCH_USE
+from HNSegLib.curating import CaseTable, open_case
+from HNSegLib.volumes import volume_of
 
 pytest.importorskip(
     "PySide6.QtWidgets",
@@ -283,7 +287,6 @@ def watched(widget):
 
 def test_a_case_that_is_replaced_while_it_is_read_is_left_out_and_read_the_next_time(data_set, monkeypatch):
     from hnseg.curation import record
-    from HNSegLib.curating import CaseTable
 
     read = record.read_case
 
@@ -343,9 +346,6 @@ def test_cancel_stops_the_worker_and_the_panel_says_that_it_can_be_gone_on_with(
 
 def test_the_opened_case_lies_where_its_file_says(module, scene, cohort, tmp_path):
     """Slicer's own reading of the CT and ours agree on where the first voxel is."""
-    from HNSegLib.curating import open_case
-    from HNSegLib.volumes import volume_of
-
     shutil.copytree(cohort / "case_02", tmp_path / "in" / "case_02")
     run_curate(CurateRequest(str(tmp_path / "in"), str(tmp_path / "out")))
     folder = tmp_path / "out" / "cases" / "case_02"
@@ -354,6 +354,55 @@ def test_the_opened_case_lies_where_its_file_says(module, scene, cohort, tmp_pat
     assert volume_of(ct).grid.is_close(read_volume(folder / "ct.nrrd").grid)
     extent = segmentation.GetSegmentation().GetSegment("Brainstem").GetRepresentation("Binary labelmap").GetExtent()
     assert extent[1] - extent[0] >= 2
+
+
+def nodes_in(scene):
+    return [scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes())]
+
+
+@pytest.mark.parametrize("file", ["ct.nrrd", "mr.nrrd", "segmentation.seg.nrrd"])
+def test_a_case_with_a_file_that_cannot_be_read_leaves_nothing_in_the_scene(scene, data_set, file):
+    folder = data_set / "cases" / "case_01"
+    (folder / file).write_text("no image")
+    before = nodes_in(scene)
+    with pytest.raises(HNSegError, match=file):
+        open_case(scene, folder)
+    assert nodes_in(scene) == before
+
+
+def test_a_case_that_is_opened_again_is_shown_not_read_again(scene, data_set):
+    layers = scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    folders = [data_set / "cases" / name for name in ("case_01", "case_02")]
+    first, second = (open_case(scene, folder) for folder in folders)
+    before = nodes_in(scene)
+    assert layers.GetBackgroundVolumeID() == second[0].GetID()
+    assert open_case(scene, folders[0]) == first
+    assert nodes_in(scene) == before
+    assert layers.GetBackgroundVolumeID() == first[0].GetID()
+
+
+def test_a_case_that_was_curated_anew_replaces_what_is_in_the_scene_and_a_persons_edit_stays(scene, data_set):
+    folder = data_set / "cases" / "case_01"
+    open_case(scene, folder)
+    before = len(nodes_in(scene))
+    os.utime(folder / "case.json", (1, 1))
+    _, _, segmentation = open_case(scene, folder)
+    assert len(nodes_in(scene)) == before
+    segmentation.GetSegmentation().RemoveSegment("Pituitary")
+    os.utime(folder / "case.json", (2, 2))
+    assert open_case(scene, folder)[2] is not segmentation
+    assert segmentation.GetScene() is scene
+
+
+def test_a_case_of_which_a_node_was_removed_is_read_again(scene, data_set):
+    folder = data_set / "cases" / "case_01"
+    _, mr, _ = open_case(scene, folder)
+    before = len(nodes_in(scene))
+    scene.RemoveNode(mr.GetDisplayNode())
+    scene.RemoveNode(mr)
+    _, mr, _ = open_case(scene, folder)
+    assert mr.GetName() == "case_01 MR"
+    assert len(nodes_in(scene)) == before
 
 
 @pytest.mark.slow

@@ -92,6 +92,19 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Curate the folder; 0 as long as one case could be."""
+    from hnseg.cli.console import say_error
+    from hnseg.cli.main import DONE, INTERRUPTED
+    from hnseg.errors import Cancelled
+
+    try:
+        _curate(args)
+    except (KeyboardInterrupt, Cancelled):
+        say_error("Interrupted; finished cases stay, repeat the command to go on.")
+        return INTERRUPTED
+    return DONE
+
+
+def _curate(args: argparse.Namespace) -> None:
     from hnseg.cli.console import progress, readable, say, say_warnings
     from hnseg.jobs.curate import CurateRequest, run_curate
 
@@ -110,7 +123,6 @@ def run(args: argparse.Namespace) -> int:
     say_warnings([*outcome.notes, *(f"{name} failed: {reason}" for name, reason in outcome.failed.items())])
     good, doubtful, failed = (len(part) for part in (outcome.good, outcome.doubtful, outcome.failed))
     say(f"{good} good, {doubtful} doubtful, {failed} failed. Report: {readable(outcome.report)}")
-    return 0
 
 
 def _settings(args: argparse.Namespace) -> CurationSettings:

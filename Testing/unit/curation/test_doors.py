@@ -10,6 +10,7 @@ import pytest
 from nbclient import NotebookClient
 from tiny_cohort import bytes_of, write_two_heads
 
+from hnseg.cli.main import main
 from hnseg.curation.settings import CurationSettings
 from hnseg.jobs.curate import CurateRequest, run_curate
 
@@ -72,3 +73,21 @@ def test_the_script_tells_failure_by_its_exit_code(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "There is no folder" in done.stderr
+
+
+def test_an_interrupted_command_keeps_finished_cases_and_says_that_it_goes_on(
+    cohort, expected, tmp_path, monkeypatch, capsys
+):
+    words = ["curate", str(cohort), str(tmp_path / "out"), "--registration", "none"]
+
+    def interrupt(fraction, text):
+        if text.startswith("case_02"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hnseg.jobs.curate.run_curate", lambda request, on_progress: run_curate(request, interrupt))
+        assert main(words) == 130
+    assert capsys.readouterr().err == "Interrupted; finished cases stay, repeat the command to go on.\n"
+    assert [path.name for path in (tmp_path / "out" / "cases").iterdir()] == ["case_01"]
+    assert main(words) == 0
+    assert bytes_of(tmp_path / "out") == expected
