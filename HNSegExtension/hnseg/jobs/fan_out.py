@@ -7,6 +7,8 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing import spawn
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hnseg.errors import ConfigError, HNSegError, WorkerError
@@ -136,6 +138,7 @@ def _client(fan_out: FanOut) -> Iterator[Client]:
     threads = max(1, (os.cpu_count() or 1) // fan_out.workers)
     with (
         _environment_kept(),
+        _started_by_python_itself(),
         tempfile.TemporaryDirectory(prefix="hnseg-dask-") as folder,
         dask.config.set({f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in _KEEP_MEMORY.items()}),
         LocalCluster(
@@ -162,6 +165,22 @@ def _environment_kept() -> Iterator[None]:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _started_by_python_itself() -> Iterator[None]:
+    """Within Slicer ``sys.executable`` is PythonSlicer, a launcher: it does not hand on the pipe by which a process of
+    ``multiprocessing`` gets its work, and starting one never ends. Python itself, python-real, lies beside it.
+    """
+    before = spawn.get_executable()
+    python = Path(os.fsdecode(before))
+    real = python.with_name(f"python-real{python.suffix}")
+    if python.stem == "PythonSlicer" and real.exists():
+        spawn.set_executable(str(real))
+    try:
+        yield
+    finally:
+        spawn.set_executable(before)
 
 
 @contextlib.contextmanager
