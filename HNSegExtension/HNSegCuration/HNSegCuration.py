@@ -92,6 +92,7 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
 
     logic = ui = timer = None
     absent = rows = ()
+    takenOver = ""
 
     def setup(self):
         """Called by Slicer once, when the module is first shown."""
@@ -133,6 +134,7 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
         self._connect(ui.outputButton, "clicked()", self.onChooseOutput)
         self._connect(ui.inputEdit, "textChanged(QString)", self.showAvailability)
         self._connect(ui.outputEdit, "textChanged(QString)", self.onOutputChanged)
+        self._connect(ui.outputEdit, "editingFinished()", self.onOutputChosen)
         self._connect(ui.curateButton, "clicked()", self.onCurate)
         self._connect(ui.cancelButton, "clicked()", self.onCancel)
         self._connect(ui.casesTable, "itemSelectionChanged()", self.showAvailability)
@@ -171,6 +173,15 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
     def onChooseOutput(self):
         """Ask where the data set goes."""
         self._choose(self.ui.outputEdit, "Folder for the data set")
+        self.onOutputChosen()
+
+    def onOutputChosen(self):
+        """Go on with a data set as it was begun; once, as the user may choose otherwise afterwards."""
+        from HNSegLib.curating import choices_of
+
+        if self.ui.outputEdit.text not in ("", self.takenOver):
+            self.takenOver = self.ui.outputEdit.text
+            self._takeOver(choices_of(Path(self.takenOver)))
 
     def onOutputChanged(self, *_):
         """Another data set: nothing of it is chosen."""
@@ -279,6 +290,15 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
         items = [(row, table.item(row, 0)) for row in range(table.rowCount)]
         return [(row, item.text()) for row, item in items if item.isSelected()]
 
+    def _takeOver(self, choices):
+        ui = self.ui
+        for box, name in (
+            (ui.partialComboBox, "partial"), (ui.registrationComboBox, "registration"),
+            (ui.mrScaleComboBox, "mr_scale"), (ui.shapeComboBox, "shape"),
+        ):  # fmt: skip
+            box.setCurrentText(choices.get(name, box.currentText))
+        ui.biasCheckBox.setChecked(choices.get("bias", ui.biasCheckBox.checked))
+
     def _fillTable(self, rows):
         table, selected = self.ui.casesTable, {name for _, name in self._selected()}
         blocked = table.blockSignals(True)
@@ -320,9 +340,9 @@ class HNSegCurationWidget(ScriptedLoadableModuleWidget):
 
 
 def _missing():
-    from HNSegLib import curating, setting_up
+    from HNSegLib import setting_up
 
-    return setting_up.missing(setting_up.requirements(curating.REQUIREMENTS))
+    return setting_up.missing(setting_up.requirements(setting_up.CURATION))
 
 
 class HNSegCurationTest(ScriptedLoadableModuleTest):
@@ -352,6 +372,7 @@ class HNSegCurationTest(ScriptedLoadableModuleTest):
 
         with tempfile.TemporaryDirectory() as folder:
             ui = self.widget.ui
+            ui.registrationComboBox.setCurrentText("rigid")
             ui.inputEdit.setText(str(self._cohort(Path(folder, "in"))))
             ui.outputEdit.setText(str(Path(folder, "out")))
             ui.curateButton.click()
@@ -364,8 +385,11 @@ class HNSegCurationTest(ScriptedLoadableModuleTest):
             self.assertEqual(node.GetSegmentation().GetNumberOfSegments(), 30)
             self._assertInView(slicer.mrmlScene.GetFirstNodeByName("case_01 CT"))
             self.widget.onReject()
-            ui.inputEdit.setText(folder)
+            ui.inputEdit.setText(str(Path(folder, "other")))
             self.assertEqual(self.widget._request().cases_named, (), "decided of another folder's cases")
+            ui.registrationComboBox.setCurrentText("none")
+            self.widget.onOutputChosen()
+            self.assertEqual(ui.registrationComboBox.currentText, "rigid", "as the data set was begun")
             ui.outputEdit.setText("")
 
     def _assertInView(self, volume):

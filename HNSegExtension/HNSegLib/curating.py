@@ -19,8 +19,6 @@ if TYPE_CHECKING:  # the engine needs packages that a fresh Slicer lacks
     from hnseg.jobs.curate import CurateOutcome, CurateRequest
     from hnseg.jobs.events import Event
 
-REQUIREMENTS = Path(__file__).with_name("curation_requirements.txt")
-
 
 @dataclass(frozen=True, slots=True)
 class CurateState:
@@ -200,6 +198,25 @@ def _failed(path: Path) -> tuple[CaseRow, ...]:
     except (OSError, ValueError, LookupError) as error:
         raise UnreadableFile(f"{path} cannot be read ({error}); curate again, which writes it anew.") from None
     return tuple(CaseRow(name, "failed", notes=(why,)) for name, why in failed.items())
+
+
+def choices_of(out: Path) -> dict[str, Any]:
+    """What a data set was begun with, by the panel's names; of a new folder, or one that cannot be read, nothing."""
+    settings = {**_settings(out / "manifest.json"), **_settings(out / "curation.json")}
+    as_they_are = ("partial", "registration", "mr_scale")
+    found: dict[str, Any] = {name: settings[name] for name in as_they_are if name in settings}
+    if "n4" in settings:
+        found["bias"] = settings["n4"] is not None
+    if isinstance(settings.get("shape"), dict):
+        found["shape"] = settings["shape"]["shape"]
+    return found
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
 
 
 def open_case(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from hnseg.errors import HNSegError
 TORCH = "torch"
 _OF_SLICER = ("numpy", "scipy", "SimpleITK", "pydicom", "pillow", "requests", "packaging", "setuptools", "pip", "torch")
 _REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+CURATION = Path(__file__).with_name("curation_requirements.txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,16 @@ def missing(
 ) -> tuple[Requirement, ...]:
     """Those that are not installed, or in a version that will not do."""
     return tuple(one for one in (requirements() if wanted is None else wanted) if not _is_met(one, version_of))
+
+
+def check_curation() -> None:
+    """For the doors without a set-up box. Raises ``SetUpFailed``, naming what is missing and how to install it."""
+    if absent := [str(one) for one in missing(requirements(CURATION))]:
+        quoted = " ".join(f'"{one}"' for one in absent)
+        raise SetUpFailed(
+            f"Curation needs {', '.join(absent)}, which this Python lacks; click Install in Slicer's module "
+            f'"Head-neck curation (HNSeg)", or run: "{sys.executable}" -m pip install {quoted}'
+        )
 
 
 def install(

@@ -14,8 +14,15 @@ def main(arguments):
     """Find the engine, hand the arguments on."""
     here = Path(__file__).resolve().parent
     for place in (Path(os.environ.get("HNSEG_EXTENSION", "")), here.parents[1] / "HNSegExtension", here):
-        if (place / "hnseg").is_dir() and str(place) not in sys.path:
+        if (place / "HNSegLib").is_dir() and str(place) not in sys.path:
             sys.path.append(str(place))
+    from HNSegLib.setting_up import SetUpFailed, check_curation
+
+    try:
+        check_curation()
+    except SetUpFailed as lacking:
+        print(lacking, file=sys.stderr)
+        return 1
     from hnseg.cli.main import main as hnseg
 
     return hnseg(["curate", *arguments])

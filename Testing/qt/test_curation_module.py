@@ -1,6 +1,7 @@
 """The curator's module in real Qt and real MRML with a real worker process; Slicer's desktop parts are stand-ins."""
 
 import importlib.util
+import json
 import os
 import shutil
 import unittest
@@ -17,7 +18,7 @@ from hnseg.image.files import read_volume, write_volume
 from hnseg.jobs.curate import CurateRequest, run_curate
 from hnseg.jobs.events import Done, Progress
 from hnseg.version import RESEARCH_USE
-from HNSegLib.curating import CaseTable, open_case
+from HNSegLib.curating import CaseTable, choices_of, open_case
 from HNSegLib.volumes import volume_of
 
 pytest.importorskip(
@@ -148,6 +149,39 @@ def test_the_choices_reach_the_request(widget):
     settings = widget._request().settings
     assert (settings.registration, settings.mr_scale, settings.shape.shape) == ("deformable", "nyul", "head-neck")
     assert (settings.partial, settings.n4) == ("keep", None)
+
+
+def boxes(widget):
+    ui = widget.ui
+    texts = [box.currentText for box in (ui.partialComboBox, ui.registrationComboBox, ui.mrScaleComboBox)]
+    return [*texts, ui.shapeComboBox.currentText, ui.biasCheckBox.checked]
+
+
+def test_a_data_set_is_gone_on_with_as_it_was_begun_unless_the_user_chooses_otherwise(widget, data_set, tmp_path):
+    claim = data_set / "curation.json"
+    begun = json.loads(claim.read_text())
+    begun["settings"] |= {"partial": "keep", "registration": "deformable", "mr_scale": "z-score", "n4": None}
+    begun["settings"]["shape"]["shape"] = "head"
+    claim.write_text(json.dumps(begun))
+    edit = widget.ui.outputEdit.wrapped
+    edit.setText(str(tmp_path / "new"))
+    edit.editingFinished.emit()
+    assert boxes(widget) == ["ignore", "rigid", "scanner", "ct", True]
+    edit.setText(str(data_set))
+    edit.editingFinished.emit()
+    assert boxes(widget) == ["keep", "deformable", "z-score", "head", False]
+    widget.ui.registrationComboBox.setCurrentText("none")
+    edit.editingFinished.emit()
+    assert boxes(widget)[1] == "none"
+
+
+def test_boxes_follow_a_data_set_that_was_chosen_and_not_a_file_that_cannot_be_read(widget, data_set, monkeypatch):
+    monkeypatch.setattr(QtWidgets.QFileDialog, "getExistingDirectory", lambda *_: str(data_set))
+    widget.ui.outputButton.wrapped.click()
+    assert boxes(widget)[1] == "none"
+    for file in ("curation.json", "manifest.json"):
+        (data_set / file).write_text("[]")
+    assert choices_of(data_set) == {}
 
 
 def test_a_failed_case_cannot_be_opened_and_one_without_mr_shows_its_ct_alone(widget, curate, scene):

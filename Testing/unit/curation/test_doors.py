@@ -75,6 +75,31 @@ def test_the_script_tells_failure_by_its_exit_code(tmp_path):
     assert "There is no folder" in done.stderr
 
 
+FRESH = (sys.executable, "-S")
+"""A Python without a single package, as far as HNSeg is concerned: a fresh Slicer."""
+
+
+def test_the_script_in_a_fresh_slicer_says_what_is_missing_and_how_to_install_it(cohort, tmp_path):
+    command = [*FRESH, str(SCRIPT), str(cohort), str(tmp_path / "out")]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("Curation needs numpy>=1.26, ")
+    assert "distributed>=2025.1" in said
+    assert '"Head-neck curation (HNSeg)"' in said
+    assert f'"{sys.executable}" -m pip install "numpy>=1.26" ' in said
+
+
+def test_the_notebook_in_a_fresh_slicer_says_so_in_its_first_cell(tmp_path):
+    (tmp_path / "slicer.py").write_text("app = 'STAND-IN'")
+    cell = next(cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "HNSEG_EXTENSION": str(REPOSITORY / "HNSegExtension")}
+    done = subprocess.run([*FRESH, "-c", cell.source], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "SetUpFailed: Curation needs numpy>=1.26, " in done.stderr.splitlines()[-1]
+
+
 def test_an_interrupted_command_keeps_finished_cases_and_says_that_it_goes_on(
     cohort, expected, tmp_path, monkeypatch, capsys
 ):
