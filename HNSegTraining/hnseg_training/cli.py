@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     found["validate"].add_argument("--cases", type=int, help="at most this many cases a cohort")
     found["validate"].add_argument("--json", type=Path, help="write the scores here (default: the run's scores.json)")
     found["cross-validate"].add_argument("--folds", type=int, default=5, help="number of folds (default: %(default)s)")
+    found["cross-validate"].add_argument(
+        "--keep-start", action="store_true", help="start_from learnt from none of these patients: start each fold there"
+    )
     found["compare"].add_argument(
         "-o", "--output", type=Path, help="folder for pages and tables (default: RUNS/comparison)"
     )
@@ -113,9 +117,11 @@ def _validate(arguments: argparse.Namespace) -> int:
 def _cross_validate(arguments: argparse.Namespace) -> int:
     from hnseg_training.systems import cross_validate
 
-    config = _config(arguments)
-    folds = min(arguments.folds, 2) if arguments.smoke else arguments.folds
-    sys.stdout.write(cross_validate(config, arguments.runs, folds=folds, on_progress=_say))
+    config, folds = _config(arguments), arguments.folds
+    if arguments.smoke:  # the fewest: in each of two folds one patient to train with and one to choose by
+        config, folds = replace(config, cohorts=tuple(replace(cohort, cases=4) for cohort in config.cohorts)), 2
+    text = cross_validate(config, arguments.runs, folds=folds, keep_start=arguments.keep_start, on_progress=_say)
+    sys.stdout.write(text)
     return 0
 
 

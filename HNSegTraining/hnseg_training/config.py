@@ -15,6 +15,8 @@ from hnseg.organs import ORGANS, Organ, find_organs
 from hnseg.plain import from_plain, nearest
 from hnseg.preprocessing import PreprocessSettings
 
+Part = Literal["training", "selection", "held-out"]
+
 
 @dataclass(frozen=True, slots=True)
 class CohortConfig:
@@ -22,7 +24,8 @@ class CohortConfig:
 
     ``source``: "phantom" (one seed a case, from ``seed`` on; ``variation`` scales the anatomical variation), "curated"
     (what `hnseg curate` wrote), "hanseg" (a folder in HaN-Seg's layout) or "openkbp". ``fold`` (n, k) sets every k-th
-    case from the n-th on apart; ``part`` says whether those or the others are meant. ``patients``:
+    patient from the n-th on apart, with all cases of theirs; ``part`` says whether those ("held-out") or the others
+    are meant. ``inner_fold`` does the same among the others: "selection" means the ones apart. ``patients``:
     false for phantoms that were written to disk, whose organs no patient then taught. ``registered``: where the second
     image lies is known, as in PET/CT: its transform is the case's own, or without one the two share one frame.
     ``phantom_size``: "organs" cuts the CT to the surroundings (``margin_mm``) of the organs ``around`` (empty means
@@ -36,7 +39,8 @@ class CohortConfig:
     variation: float = 1.0
     share: float = 1.0
     fold: tuple[int, int] = (0, 0)
-    part: Literal["training", "held-out"] = "training"
+    inner_fold: tuple[int, int] = (0, 0)
+    part: Part = "training"
     patients: bool = True
     registered: bool = False
     phantom_size: Literal["organs", "small", "medium", "full"] = "organs"
@@ -178,6 +182,7 @@ class OptimisationConfig:
 class TrainConfig:
     """One system.
 
+    ``validation``: cohorts to score. ``selection``: those of the validation loss; empty means ``validation``.
     ``start_from``: a model bundle or a run's folder whose weights training starts from. ``freeze``: share of the
     layers, counted from the input, that keep them. ``organs``: what the network tells apart; empty means all.
     """
@@ -191,6 +196,7 @@ class TrainConfig:
     organs: tuple[str, ...] = ()
     cohorts: tuple[CohortConfig, ...] = (CohortConfig(),)
     validation: tuple[CohortConfig, ...] = ()
+    selection: tuple[CohortConfig, ...] = ()
     preprocess: PreprocessSettings = field(default_factory=PreprocessSettings)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     patch: PatchConfig = field(default_factory=PatchConfig)
@@ -201,7 +207,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.freeze < 1.0:
             raise ConfigError(f"freeze is a share of the layers from 0 up to 1 (excluded), got {self.freeze}.")
-        if self.optimisation.validate_every and not self.validation:
+        if self.optimisation.validate_every and not (self.selection or self.validation):
             raise ConfigError("validate_every needs cases that are not trained on; name cohorts under validation.")
         find_organs(self.organs)
 
@@ -242,6 +248,7 @@ def smoke(config: TrainConfig) -> TrainConfig:
         start_from="",
         cohorts=(CohortConfig(cases=2, seed=config.seed),),
         validation=(CohortConfig(cases=1, seed=config.seed + 900_000),),
+        selection=(),
         preprocess=dataclasses.replace(config.preprocess, spacing_mm=(4.0, 4.0, 4.0)),
         network=dataclasses.replace(
             config.network, arguments={**config.network.arguments, **config.network.smoke}, compile=False

@@ -44,7 +44,10 @@ class PatchData(pl.LightningDataModule):  # type: ignore[misc]
         self.prepare_data_per_node = False
         self.config = config
         self.unseen = dataclasses.replace(
-            config, cohorts=config.validation, augmentation=UNCHANGED, seed=config.seed + _VALIDATION_SEED
+            config,
+            cohorts=config.selection or config.validation,
+            augmentation=UNCHANGED,
+            seed=config.seed + _VALIDATION_SEED,
         )
         self.folder = folder
         self.done = done

@@ -57,11 +57,25 @@ def merge_of(annotated: Iterable[int], unions: Iterable[Sequence[int]]) -> NDArr
 
 
 def case_loaders(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
-    """Each case of a cohort by name, loaded when called."""
+    """Each case of a cohort's part by name, loaded when called; the cases of one patient are in one part."""
     listed = _LISTINGS[cohort.source](cohort)
-    start, step = cohort.fold
-    apart = set(list(listed)[start::step]) if step else set()
-    return {name: load for name, load in listed.items() if (name in apart) == (cohort.part == "held-out")}
+    patients = {name: _patient(cohort, name) for name in listed}
+    everyone = list(dict.fromkeys(patients.values()))
+    held_out = _every(everyone, cohort.fold)
+    selection = _every([patient for patient in everyone if patient not in held_out], cohort.inner_fold)
+    parts = {"held-out": held_out, "selection": selection, "training": set(everyone) - held_out - selection}
+    return {name: load for name, load in listed.items() if patients[name] in parts[cohort.part]}
+
+
+def _every(patients: Sequence[str], fold: tuple[int, int]) -> set[str]:
+    start, step = fold
+    return set(patients[start::step]) if step else set()
+
+
+def _patient(cohort: CohortConfig, name: str) -> str:
+    """Whose case it is, as curation found out; else a person of its own."""
+    subject = read_case(Path(cohort.path) / "cases" / name).subject if cohort.source == "curated" else ""
+    return f"subject {subject}" if subject else f"case {name}"
 
 
 def _phantoms(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hnseg.errors import ConfigError
+from hnseg.errors import ConfigError, InputError
 from hnseg.evaluation.cohort import Cohort
 from hnseg.models.bundle import open_bundle
 from hnseg_training.comparison import compare_systems
@@ -15,6 +15,7 @@ from hnseg_training.curves import CURVES
 from hnseg_training.export import export
 from hnseg_training.fit import fit
 from hnseg_training.scores_file import read_scores, write_scores
+from hnseg_training.sources import case_loaders
 from hnseg_training.validate import validate
 
 Progress = Callable[[float, str], None]
@@ -41,22 +42,47 @@ def compare(configs: Sequence[TrainConfig], runs: Path, output: Path, *, on_prog
 
 
 def folds_of(config: TrainConfig, folds: int) -> list[TrainConfig]:
-    """The same system for every fold: it is trained without that fold's patients and validated on them alone."""
+    """The same system for every fold: it is trained without that fold's patients and scored on them alone.
+
+    A validation loss is that of an inner fold of the other patients: those who are scored choose nothing.
+    ``InputError`` if a fold leaves nobody to train, to choose by or to score.
+    """
     if folds < 2:
         raise ConfigError(f"Cross-validation needs at least 2 folds, got {folds}; 5 are usual.")
-    return [
-        replace(
-            config,
-            name=f"{config.name}-fold{fold}",
-            cohorts=tuple(replace(cohort, fold=(fold, folds), part="training") for cohort in config.cohorts),
-            validation=tuple(replace(cohort, fold=(fold, folds), part="held-out") for cohort in config.cohorts),
+    return [_fold(config, fold, folds) for fold in range(folds)]
+
+
+def _fold(config: TrainConfig, fold: int, folds: int) -> TrainConfig:
+    inner = (0, folds) if config.optimisation.validate_every else (0, 0)
+    cohorts = [replace(cohort, fold=(fold, folds), inner_fold=inner) for cohort in config.cohorts]
+    training = tuple(replace(cohort, part="training") for cohort in cohorts)
+    selection = tuple(part for cohort in cohorts if case_loaders(part := replace(cohort, part="selection")))
+    held_out = tuple(replace(cohort, part="held-out") for cohort in cohorts)
+    for purpose, enough in (
+        ("train with in some cohort", all(map(case_loaders, training))),
+        ("choose the checkpoint by", not config.optimisation.validate_every or selection),
+        ("score", any(map(case_loaders, held_out))),
+    ):
+        if not enough:
+            raise InputError(
+                f"Fold {fold + 1} of {folds} leaves no patient to {purpose}; give other --folds or more cases."
+            )
+    return replace(config, name=f"{config.name}-fold{fold}", cohorts=training, selection=selection, validation=held_out)
+
+
+def cross_validate(
+    config: TrainConfig, runs: Path, *, folds: int, keep_start: bool = False, on_progress: Progress
+) -> str:
+    """Train and validate each fold, pool their cases; writes scores and a page, returns Markdown tables.
+
+    ``keep_start``: the weights of ``start_from`` learnt from none of these patients; nothing here can tell, so that
+    ``ConfigError`` is raised without it.
+    """
+    if config.start_from and not keep_start:
+        raise ConfigError(
+            f"{config.name} starts from {config.start_from}, which may have learnt from the patients of every fold; "
+            "empty start_from, or give --keep-start if it saw none of them."
         )
-        for fold in range(folds)
-    ]
-
-
-def cross_validate(config: TrainConfig, runs: Path, *, folds: int, on_progress: Progress) -> str:
-    """Train and validate each fold, pool their cases; writes scores and a page, returns Markdown tables."""
     output = runs / f"{config.name}-cross-validation"
     parts = [scored(fold, runs, on_progress=on_progress) for fold in folds_of(config, folds)]
     pooled = pool(config.name, parts)

@@ -1,6 +1,7 @@
 """Scores as files, systems against each other, folds."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,12 +11,17 @@ from hnseg.evaluation.scores import OrganScores, Scores
 from hnseg_training import systems
 from hnseg_training.cli import main
 from hnseg_training.comparison import compare_systems
-from hnseg_training.config import CohortConfig, TrainConfig
+from hnseg_training.config import CohortConfig, OptimisationConfig, TrainConfig
+from hnseg_training.data import PatchData
 from hnseg_training.scores_file import read_scores, write_scores
 from hnseg_training.sources import case_loaders
 from hnseg_training.systems import cross_validate, folds_of, pool
 
 TITLE = "phantom, CT"
+
+
+def silent(_fraction, _text):
+    pass
 
 
 def row(organ, dsc, *, missed=False):
@@ -92,6 +98,55 @@ def test_no_patient_is_trained_and_validated_in_the_same_fold():
         assert len(trained | unseen) == 5
         held_out += sorted(unseen)
     assert sorted(held_out) == [f"{seed:06d}" for seed in range(1, 6)], "each patient is unseen once"
+
+
+def test_the_checkpoint_of_a_fold_is_chosen_by_patients_that_are_neither_trained_nor_scored(tmp_path):
+    config = TrainConfig(
+        name="x",
+        cohorts=(CohortConfig(cases=6),),
+        validation=(CohortConfig(cases=1, seed=9),),
+        optimisation=OptimisationConfig(validate_every=10),
+    )
+    for fold in folds_of(config, 3):
+        parts = (fold.cohorts, fold.selection, fold.validation)
+        trained, chosen, scored = (set(case_loaders(part[0])) for part in parts)
+        assert (len(trained), len(chosen), len(scored)) == (2, 2, 2)
+        assert len(trained | chosen | scored) == 6
+        assert PatchData(fold, tmp_path, done=0, on_progress=silent).unseen.cohorts == fold.selection
+    assert folds_of(replace(config, optimisation=OptimisationConfig()), 3)[0].selection == ()
+
+
+@pytest.mark.parametrize(
+    ("cases", "every", "lack"), [(3, 0, "Fold 4 of 5 leaves no patient to score"), (1, 0, "Fold 1 .* to train with"),
+     (2, 1, "Fold 1 .* to train with")],
+)  # fmt: skip
+def test_folds_that_leave_nobody_are_refused_before_any_training(cases, every, lack, tmp_path, monkeypatch):
+    monkeypatch.setattr(systems, "fit", lambda *_, **__: pytest.fail("trained"))
+    cohorts = (CohortConfig(cases=cases),)
+    config = TrainConfig(
+        name="x", cohorts=cohorts, validation=cohorts, optimisation=OptimisationConfig(validate_every=every)
+    )
+    with pytest.raises(InputError, match=lack):
+        cross_validate(config, tmp_path, folds=5, on_progress=silent)
+
+
+def test_cross_validation_starts_from_nobody_s_weights_unless_told_that_they_saw_none_of_the_patients(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "x.yaml").write_text("name: x\nstart_from: runs/before\n")
+    chosen = ["cross-validate", "--config", str(tmp_path / "x.yaml"), "--runs", str(tmp_path), "--folds", "2"]
+    started = []
+
+    def scored(config, *_, **__):
+        started.append(config.start_from)
+        return {TITLE: cohort(config.name, BETTER, start=10 * len(started))}
+
+    monkeypatch.setattr(systems, "scored", scored)
+    assert main(chosen) == 1
+    assert "may have learnt from the patients of every fold; empty start_from" in capsys.readouterr().err
+    assert not started
+    assert main([*chosen, "--keep-start"]) == 0
+    assert started == ["runs/before", "runs/before"]
 
 
 def test_one_fold_is_refused():

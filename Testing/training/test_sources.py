@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hnseg.image.volume import Volume
 from hnseg.organs import find_organ
 from hnseg.preprocessing import PreprocessSettings
 from hnseg_training.cases import prepare
-from hnseg_training.config import CohortConfig, TrainConfig
+from hnseg_training.config import CohortConfig, Part, TrainConfig
 from hnseg_training.sources import case_loaders
 
 GRID = Grid((20, 24, 16), (4.0, 4.0, 5.0), (-40.0, -48.0, -40.0))
@@ -62,6 +63,17 @@ def test_the_mr_of_a_curated_case_is_valid_where_it_reached_and_nowhere_else(tmp
     assert not image[-2][valid == 0].any()
     assert image[-2][valid > 0].std() > 0.5
     assert json.loads((folder / "case.json").read_text())["annotated"] == [PAROTID]
+
+
+def test_the_cases_of_one_patient_are_in_one_part(tmp_path):
+    subjects = {"a": "X", "b": "", "c": "X", "d": "", "e": "Y", "f": "Y"}
+    for name, subject in subjects.items():
+        (tmp_path / "cases" / name).mkdir(parents=True)
+        record = CaseRecord(name, "good", (), GRID, GRID, ("Lips",), (), (), {}, (), (), (), (), subject=subject)
+        write_json(record, tmp_path / "cases" / name / "case.json")
+    cohort = CohortConfig(source="curated", path=str(tmp_path), fold=(0, 4), inner_fold=(0, 2))
+    parts = {part: list(case_loaders(dataclasses.replace(cohort, part=part))) for part in get_args(Part)}
+    assert parts == {"held-out": ["a", "c"], "selection": ["b", "e", "f"], "training": ["d"]}
 
 
 def test_a_folder_without_curated_cases_is_refused(tmp_path):

@@ -99,7 +99,7 @@ def test_a_smoke_run_from_the_command_line_leaves_a_checkpoint(path, one_phantom
 def test_a_smoke_cross_validation_pools_the_patients_of_both_folds(one_phantom, tmp_path, capsys):
     config = next(path for path in CONFIGS if path.stem == "resunet2d")
     assert main(["cross-validate", "--config", str(config), "--smoke", "--runs", str(tmp_path)]) == 0
-    assert "| resunet2d-smoke | 2 |" in capsys.readouterr().out
+    assert "| resunet2d-smoke | 4 |" in capsys.readouterr().out
     output = tmp_path / "resunet2d-smoke-cross-validation"
     (page,) = output.glob("phantom-ct.html")
     assert page.read_text().count("data:image/svg") >= 2
