@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -15,12 +16,15 @@ from numpy.typing import NDArray
 from hnseg.errors import InputError
 from hnseg.image.orient import canonical
 from hnseg.image.resample import resample
+from hnseg.plain import to_plain
 from hnseg.preprocessing import PreprocessSettings, preprocess
 from hnseg_training.config import CohortConfig, TrainConfig
-from hnseg_training.sources import RawCase, case_loaders, merge_of
+from hnseg_training.sources import RawCase, case_files, case_loaders, merge_of
 
 _POINTS_PER_ORGAN = 2000
 _WHOLLY = 0.999
+_CHOOSES_CASES = ("cases", "seed", "share", "fold", "inner_fold", "part", "patients")
+"""Of a cohort's settings those that do not change what a case of it looks like."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +42,10 @@ class PreparedCase:
 
 
 def prepare(config: TrainConfig, folder: Path, *, on_progress: Callable[[float, str], None]) -> list[list[Path]]:
-    """Preprocess the cohorts into ``folder``; what is there already is kept. Returns each cohort's case folders."""
+    """Preprocess the cohorts into ``folder``; returns each cohort's case folders.
+
+    A case that is there already is kept if it was made of the same files with the same settings.
+    """
     return [
         _prepare_cohort(cohort, folder / f"{number}-{cohort.source}", config.preprocess, on_progress)
         for number, cohort in enumerate(config.cohorts)
@@ -50,10 +57,26 @@ def _prepare_cohort(
 ) -> list[Path]:
     loaders = case_loaders(cohort)
     for index, (name, load) in enumerate(loaders.items()):
-        if not (folder / name).exists():
-            _write(folder / name, load(), settings)
+        digest = _digest(cohort, name, settings)
+        if _digest_of(folder / name) != digest:
+            _write(folder / name, load(), settings, digest)
         on_progress((index + 1) / len(loaders), f"{cohort.source}: prepared {name}")
     return [folder / name for name in loaders]
+
+
+def _digest(cohort: CohortConfig, name: str, settings: PreprocessSettings) -> str:
+    """Of all that decides on a prepared case; images by size and time, since reading them would take long."""
+    about = {key: value for key, value in to_plain(cohort).items() if key not in _CHOOSES_CASES}
+    files = [(str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in case_files(cohort, name)]
+    return hashlib.sha256(json.dumps([name, about, to_plain(settings), files]).encode()).hexdigest()
+
+
+def _digest_of(folder: Path) -> str:
+    """What a prepared case was made of; empty if there is none that can be read."""
+    try:
+        return str(json.loads((folder / "case.json").read_text())["digest"])
+    except (OSError, ValueError, LookupError):
+        return ""
 
 
 def open_case(folder: Path) -> PreparedCase:
@@ -66,7 +89,7 @@ def open_case(folder: Path) -> PreparedCase:
     return PreparedCase(about["name"], image, labels, by_label, merge_of(about["annotated"], about["unions"]))
 
 
-def _write(folder: Path, raw: RawCase, settings: PreprocessSettings) -> None:
+def _write(folder: Path, raw: RawCase, settings: PreprocessSettings, digest: str) -> None:
     prepared = preprocess(raw.ct, raw.mr, raw.ct_to_mr, settings=settings)
     if raw.mr_valid is not None:
         valid = raw.mr_valid.with_array(raw.mr_valid.array_kji.astype(np.float32))
@@ -80,7 +103,9 @@ def _write(folder: Path, raw: RawCase, settings: PreprocessSettings) -> None:
     points: dict[str, Any] = {str(label): chosen for label, chosen in _points(labels, prepared.body_kji).items()}
     np.savez(partial / "points.npz", **points)
     about = {"name": raw.name, "annotated": raw.annotated, "unions": raw.unions, "spacing_mm": prepared.grid.spacing_mm}
+    about["digest"] = digest
     (partial / "case.json").write_text(json.dumps(about))
+    shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from hnseg.curation.availability import Availability, Marks, read_availability
 from hnseg.curation.masks import read_masks, stack
-from hnseg.curation.record import CT, LABELS, MR, MR_VALID, RECORD, read_case
+from hnseg.curation.record import CT, LABELS, MR, MR_VALID, PET, RECORD, read_case
 from hnseg.errors import InputError
 from hnseg.image.files import read_transform, read_volume
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
-from hnseg.organs import ORGANS, find_organ, find_organs
+from hnseg.organs import BY_NAME, ORGANS, find_organ, find_organs
 from hnseg_training.config import CohortConfig
 
 if TYPE_CHECKING:
@@ -65,6 +65,18 @@ def case_loaders(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
     selection = _every([patient for patient in everyone if patient not in held_out], cohort.inner_fold)
     parts = {"held-out": held_out, "selection": selection, "training": set(everyone) - held_out - selection}
     return {name: load for name, load in listed.items() if patients[name] in parts[cohort.part]}
+
+
+def case_files(cohort: CohortConfig, name: str) -> list[Path]:
+    """The files that a case of the cohort is read from, sorted; none of a phantom."""
+    folder = Path(cohort.path)
+    patterns = {
+        "phantom": (),
+        "curated": (f"cases/{name}/*",),
+        "hanseg": (f"{name}/*", "OAR_data.csv"),
+        "openkbp": (f"{name}_*", "availability.csv"),
+    }[cohort.source]
+    return sorted(file for pattern in patterns for file in folder.glob(pattern) if file.is_file())
 
 
 def _every(patients: Sequence[str], fold: tuple[int, int]) -> set[str]:
@@ -201,19 +213,22 @@ def _curated(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
     names = sorted(record.parent.name for record in folder.glob(f"*/{RECORD}"))
     if not names:
         raise InputError(f"{cohort.path} holds no curated cases; give the output folder of `hnseg curate`.")
-    return {name: partial(_curated_case, folder / name) for name in names[: cohort.cases]}
+    return {name: partial(_curated_case, folder / name, cohort.registered) for name in names[: cohort.cases]}
 
 
-def _curated_case(folder: Path) -> RawCase:
-    """One case of `hnseg curate`: what it calls annotated; ignored structures and tumours count as not drawn."""
+def _curated_case(folder: Path, registered: bool) -> RawCase:
+    """One case of `hnseg curate`: what it calls annotated; ignored structures and tumours count as not drawn.
+
+    A PET is the second image of a case without MR where the cohort calls second images registered.
+    """
     record = read_case(folder)
-    annotated = tuple(find_organ(name).label for name in record.annotated)
+    annotated = tuple(BY_NAME[name].label for name in record.annotated if name in BY_NAME)
     kept = np.zeros(256, dtype=np.uint8)
     kept[list(annotated)] = annotated
     drawn = read_volume(folder / LABELS)
     case = RawCase(record.name, read_volume(folder / CT), drawn.with_array(kept[drawn.array_kji]), annotated=annotated)
     if not record.has_mr:
-        return case
+        return replace(case, mr=read_volume(folder / PET)) if record.pet and registered else case
     valid = read_volume(folder / MR_VALID)
     reached = np.argwhere(valid.array_kji)
     start, stop = reached.min(axis=0)[::-1], reached.max(axis=0)[::-1] + 1
