@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from hnseg.errors import UnreadableFile
+from hnseg.errors import InputError, UnreadableFile
 from hnseg.evaluation.cohort import Cohort
 from hnseg.evaluation.scores import NAN, OrganScores, Scores
 from hnseg.image.files import atomic_write
@@ -35,7 +36,12 @@ def write_scores(
     """Write the cohorts by title ("phantom, CT + MR"); ``failed`` names the cases that the engine refused.
 
     ``confidence``: the model's, by title, case and structure. ``worst``: captions by the name of the picture.
+    ``InputError`` if two cases of a title have one name: the file could hold one of them alone.
     """
+    for title, cohort in cohorts.items():
+        twice = [name for name, count in Counter(name for name, _ in cohort.cases).items() if count > 1]
+        if twice:
+            raise InputError(f"Two cases of {title!r} are called {twice[0]!r}; give each its own name.")
     tables = {
         f"{title}: {word}": {organ: cohort.mean(organ)[metric] for organ in cohort.organs}
         | {"mean": cohort.mean()[metric]}
@@ -59,6 +65,14 @@ def read_scores(path: Path, *, system: str) -> dict[str, Cohort]:
             title: Cohort(system, tuple((name, _scores(plain)) for name, plain in scored.items()))
             for title, scored in cases.items()
         }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableFile(f"{path} holds no scores of `hnseg-train validate` ({error}); make them anew.") from error
+
+
+def read_refused(path: Path) -> list[str]:
+    """The sentences on cases without scores that ``write_scores`` was given. ``UnreadableFile`` as ``read_scores``."""
+    try:
+        return [str(sentence) for sentence in json.loads(path.read_text())["about"]["failed"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnreadableFile(f"{path} holds no scores of `hnseg-train validate` ({error}); make them anew.") from error
 

@@ -14,9 +14,9 @@ from hnseg_training.config import TrainConfig
 from hnseg_training.curves import CURVES
 from hnseg_training.export import export
 from hnseg_training.fit import fit
-from hnseg_training.scores_file import read_scores, write_scores
+from hnseg_training.scores_file import read_refused, read_scores, write_scores
 from hnseg_training.sources import case_loaders
-from hnseg_training.validate import validate
+from hnseg_training.validate import cases_to_score, validate
 
 Progress = Callable[[float, str], None]
 SCORES = "scores.json"
@@ -37,7 +37,13 @@ def scored(config: TrainConfig, runs: Path, *, on_progress: Progress) -> dict[st
 
 
 def compare(configs: Sequence[TrainConfig], runs: Path, output: Path, *, on_progress: Progress) -> str:
-    """Bring every system to scores and compare them with the first; returns Markdown tables."""
+    """Bring every system to scores and compare them with the first; returns Markdown tables.
+
+    ``InputError`` before any training if one has no case to be scored on.
+    """
+    for config in configs:
+        if not (runs / config.name / SCORES).exists():
+            cases_to_score(config.validation)
     return compare_systems([scored(config, runs, on_progress=on_progress) for config in configs], output)
 
 
@@ -84,10 +90,12 @@ def cross_validate(
             "empty start_from, or give --keep-start if it saw none of them."
         )
     output = runs / f"{config.name}-cross-validation"
-    parts = [scored(fold, runs, on_progress=on_progress) for fold in folds_of(config, folds)]
+    configs = folds_of(config, folds)
+    parts = [scored(fold, runs, on_progress=on_progress) for fold in configs]
+    refused = [sentence for fold in configs for sentence in read_refused(runs / fold.name / SCORES)]
     pooled = pool(config.name, parts)
     output.mkdir(parents=True, exist_ok=True)
-    write_scores(output / SCORES, pooled, model=config.name, version=config.version, failed=[])
+    write_scores(output / SCORES, pooled, model=config.name, version=config.version, failed=refused)
     return compare_systems([pooled], output)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from hnseg.errors import HNSegError
+from hnseg.errors import HNSegError, InputError
 from hnseg.evaluation.cohort import Cohort
 from hnseg.evaluation.compare import CompareOptions, compare
 from hnseg.evaluation.scores import Scores
@@ -38,7 +38,7 @@ def validate(
 
     The MR is registered by the engine, not placed by the truth, unless the cohort calls it registered. Scored are the
     organs that were drawn and that the model knows, unions as one; ``cases`` limits each cohort. A case that the engine
-    refuses is named under ``failed``.
+    refuses, or that shows nothing to score, is named under ``failed``. ``InputError`` if there is no case at all.
     The file, in which the model's confidence stands beside the scores, is rewritten after each case; pictures of the
     worst organs lie beside it, of phantoms alone.
     """
@@ -47,16 +47,19 @@ def validate(
     worst = Gallery(worst_folder(output))
     failed: list[str] = []
     found: dict[str, Cohort] = {}
-    todo = [(cohort, load) for cohort in cohorts for load in list(case_loaders(cohort).values())[:cases]]
-    for number, (cohort, load) in enumerate(todo):
+    todo = cases_to_score(cohorts, cases)
+    for number, (cohort, source, load) in enumerate(todo):
         case = load()
-        for title, mr in _modes(cohort, case):
+        case = replace(case, name=f"{case.name}{source}")
+        names = structure_names(case, bundle.metadata.organs)
+        if not names:
+            failed.append(f"{case.name}: nothing is drawn that the model knows")
+        for title, mr in _modes(cohort, case) if names else ():
             try:
                 result = segment(case.ct, mr, bundle=bundle, options=SegmentOptions(), ct_to_mr=_place(cohort, case))
             except HNSegError as error:
                 failed.append(f"{case.name}, {title}: {error}")
                 continue
-            names = structure_names(case, bundle.metadata.organs)
             predicted, drawn = as_drawn(case, result.labels), Segmentation.from_labels(case.labels)
             scores = _scores(predicted, drawn, names)
             scored[title].append((case.name, scores))
@@ -77,8 +80,30 @@ def validate(
     return found
 
 
+def cases_to_score(
+    cohorts: Sequence[CohortConfig], cases: int | None = None
+) -> list[tuple[CohortConfig, str, Callable[[], RawCase]]]:
+    """Each case's cohort, what to add to its name so that no other cohort's case is called alike, and its loader.
+
+    ``InputError`` if there is none.
+    """
+    kinds = [_kind(cohort) for cohort in cohorts]
+    todo = [
+        (cohort, f" of cohort {number}" if kinds.count(kind) > 1 else "", load)
+        for number, (cohort, kind) in enumerate(zip(cohorts, kinds, strict=True), 1)
+        for load in list(case_loaders(cohort).values())[:cases]
+    ]
+    if not todo:
+        raise InputError("There is no case to score; name cohorts with cases under validation.")
+    return todo
+
+
+def _kind(cohort: CohortConfig) -> str:
+    return cohort.source if cohort.variation == 1 else f"{cohort.source} varied {cohort.variation:g} times"
+
+
 def _modes(cohort: CohortConfig, case: RawCase) -> list[tuple[str, Volume | None]]:
-    cases = cohort.source if cohort.variation == 1 else f"{cohort.source} varied {cohort.variation:g} times"
+    cases = _kind(cohort)
     if case.mr is None:
         return [(f"{cases}, CT", None)]
     return [(f"{cases}, CT + MR", case.mr), (f"{cases}, CT", None)]

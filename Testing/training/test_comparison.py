@@ -13,7 +13,7 @@ from hnseg_training.cli import main
 from hnseg_training.comparison import compare_systems
 from hnseg_training.config import CohortConfig, OptimisationConfig, TrainConfig
 from hnseg_training.data import PatchData
-from hnseg_training.scores_file import read_scores, write_scores
+from hnseg_training.scores_file import read_refused, read_scores, write_scores
 from hnseg_training.sources import case_loaders
 from hnseg_training.systems import cross_validate, folds_of, pool
 
@@ -47,6 +47,12 @@ def cohort(system, values, *, miss=(), start=0):
         for n, dsc in enumerate(values, start)
     ]
     return Cohort(system, tuple(cases))
+
+
+def refusing(run, sentences=()):
+    """A run whose scores file holds nothing but refusals."""
+    run.mkdir()
+    write_scores(run / "scores.json", {}, model="x", version="1", failed=sentences)
 
 
 BETTER, WORSE = [0.8, 0.82, 0.84, 0.86, 0.9, 0.91], [0.7, 0.71, 0.75, 0.74, 0.8, 0.83]
@@ -139,6 +145,7 @@ def test_cross_validation_starts_from_nobody_s_weights_unless_told_that_they_saw
 
     def scored(config, *_, **__):
         started.append(config.start_from)
+        refusing(tmp_path / config.name)
         return {TITLE: cohort(config.name, BETTER, start=10 * len(started))}
 
     monkeypatch.setattr(systems, "scored", scored)
@@ -156,10 +163,30 @@ def test_one_fold_is_refused():
 
 def test_folds_are_pooled_case_by_case(tmp_path, monkeypatch):
     parts = iter([{TITLE: cohort("x-fold0", BETTER[:3])}, {TITLE: cohort("x-fold1", BETTER[3:], start=3)}])
-    monkeypatch.setattr(systems, "scored", lambda config, runs, on_progress: next(parts))
-    text = cross_validate(TrainConfig(name="x"), tmp_path, folds=2, on_progress=lambda _fraction, _text: None)
+    monkeypatch.setattr(systems, "scored", lambda *_, **__: next(parts))
+    for fold, refused in enumerate(([], ["case 9: no body"])):
+        refusing(tmp_path / f"x-fold{fold}", refused)
+    text = cross_validate(TrainConfig(name="x"), tmp_path, folds=2, on_progress=silent)
     assert "| x | 6 |" in text
-    assert len(read_scores(tmp_path / "x-cross-validation" / "scores.json", system="x")[TITLE].cases) == 6
+    pooled = tmp_path / "x-cross-validation" / "scores.json"
+    assert len(read_scores(pooled, system="x")[TITLE].cases) == 6
+    assert read_refused(pooled) == ["case 9: no body"]
+
+
+def test_two_cases_of_one_name_are_refused_instead_of_one_being_lost(tmp_path):
+    twice = pool("x", [{TITLE: cohort("x", BETTER[:2])}, {TITLE: cohort("x", WORSE[:1], start=1)}])
+    with pytest.raises(InputError, match="Two cases of 'phantom, CT' are called 'case 1'"):
+        write_scores(tmp_path / "scores.json", twice, model="x", version="1", failed=[])
+    assert not (tmp_path / "scores.json").exists()
+
+
+def test_a_system_that_can_be_scored_on_nothing_is_refused_before_any_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(systems, "fit", lambda *_, **__: pytest.fail("trained"))
+    good = TrainConfig(name="good", validation=(CohortConfig(cases=1),))
+    for validation in ((), (CohortConfig(cases=3, fold=(3, 5), part="held-out"),)):
+        bad = TrainConfig(name="bad", validation=validation)
+        with pytest.raises(InputError, match="no case to score; name cohorts with cases under validation"):
+            systems.compare([good, bad], tmp_path, tmp_path / "comparison", on_progress=silent)
 
 
 def test_pooling_keeps_titles_apart():
