@@ -89,6 +89,15 @@ def open_case(folder: Path) -> PreparedCase:
     return PreparedCase(about["name"], image, labels, by_label, merge_of(about["annotated"], about["unions"]))
 
 
+def structures_shown(folder: Path) -> list[tuple[int, ...]]:
+    """The labels of a prepared case that were drawn and of which a voxel is left, and the unions; each as a group."""
+    about = json.loads((folder / "case.json").read_text())
+    with np.load(folder / "points.npz") as points:
+        present = {int(key) for key in points.files}
+    groups = [(label,) for label in about["annotated"]] + [tuple(union) for union in about["unions"]]
+    return [group for group in groups if group[0] in present]
+
+
 def _write(folder: Path, raw: RawCase, settings: PreprocessSettings, digest: str) -> None:
     prepared = preprocess(raw.ct, raw.mr, raw.ct_to_mr, settings=settings)
     if raw.mr_valid is not None:

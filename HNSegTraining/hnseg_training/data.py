@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from hnseg_training.cases import prepare
 from hnseg_training.config import AugmentationConfig, TrainConfig
 from hnseg_training.patches import Patch, PatchDataset
+from hnseg_training.teaching import taught, write_taught
 
 UNCHANGED = AugmentationConfig(
     affine_probability=0.0,
@@ -54,8 +55,15 @@ class PatchData(pl.LightningDataModule):  # type: ignore[misc]
         self.on_progress = on_progress
 
     def prepare_data(self) -> None:
-        """Preprocess every case; Lightning calls this in the first process while the others wait."""
-        self._training_cases()
+        """Preprocess every case and note what they teach; Lightning calls this in the first process, others wait.
+
+        ``InputError`` if they teach nothing.
+        """
+        found = taught(self.config, self._training_cases())
+        write_taught(self.folder, found)
+        lacking = [organ.name for organ in self.config.classes if organ.name not in found.trained]
+        if lacking:
+            self.on_progress(0.0, f"No training case shows {', '.join(lacking)}; the network will not find them.")
         if self.config.optimisation.validate_every:
             self._validation_cases()
 

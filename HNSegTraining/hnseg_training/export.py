@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hnseg.errors import ConfigError
 from hnseg.image.grid import Grid
 from hnseg.models.bundle import Bundle, write_bundle
 from hnseg.models.metadata import Atlas, BundleMetadata, FineStage, NetworkSettings, PostprocessSettings, Teaching
@@ -19,7 +20,7 @@ from hnseg_training.card import RELIABILITY, WORST, model_card, training_data
 from hnseg_training.config import TrainConfig
 from hnseg_training.module import channels
 from hnseg_training.scores_file import worst_folder
-from hnseg_training.teaching import drawn_as_one, taught_by
+from hnseg_training.teaching import Taught, read_taught
 from hnseg_training.weights import averaged_weights, best_checkpoint
 
 LICENCE_NAME = "Apache-2.0"
@@ -41,8 +42,8 @@ def export(
     """
     measured = json.loads(scores.read_text()) if scores else {}
     rows = judged(measured)
-    organs = tuple(organ.name for organ in config.classes)
-    stages = tuple(fine_stage(stage, taught_by(config)) for stage, _ in fine)
+    known, others = read_taught(run), [read_taught(folder) for _, folder in fine]
+    stages = [fine_stage(one, other, known) for (one, _), other in zip(fine, others, strict=True)]
     usual = average_atlas()
     metadata = BundleMetadata(
         name=config.name,
@@ -54,13 +55,13 @@ def export(
         preprocess=config.preprocess,
         patch_kji=config.patch.predict_kji or config.patch.size_kji,
         labels=config.labels,
-        trained_organs=organs,
-        taught_by=_taught(config, [one for one, _ in fine], stages),
+        trained_organs=known.trained,
+        taught_by=_taught_by(known, others, stages),
         calibration=fit(rows) if rows else None,
-        postprocess=PostprocessSettings(joined=drawn_as_one(config)),
+        postprocess=PostprocessSettings(joined=known.joined),
         organ_centres_mm=dict(usual.centres_mm),
         organ_sizes_mm=dict(usual.sizes_mm),
-        stages=stages,
+        stages=tuple(stages),
     )
     return write_bundle(
         output,
@@ -73,13 +74,17 @@ def export(
     )
 
 
-def fine_stage(config: TrainConfig, known: Mapping[str, Sequence[Teaching]]) -> FineStage:
-    """A second look at the configuration's organs, but for those that phantoms taught it and patients taught before.
+def fine_stage(config: TrainConfig, own: Taught, first: Taught) -> FineStage:
+    """A second look at the organs that were taught it, but for those that phantoms taught it and patients the first.
 
-    ``known``: what taught each organ to the first network.
+    ``ConfigError`` if none is left.
     """
-    own = taught_by(config)
-    decided = [organ for organ in own if set(own[organ]) - {"phantom"} or not set(known.get(organ, ())) - {"phantom"}]
+    by_patients = [
+        {organ for organ, kinds in one.taught_by.items() if set(kinds) - {"phantom"}} for one in (own, first)
+    ]
+    decided = [organ for organ in own.trained if organ in by_patients[0] or organ not in by_patients[1]]
+    if not decided:
+        raise ConfigError(f"The second look {config.name} knows no organ better than the first; leave it out.")
     return FineStage(
         name=config.name,
         network=_network_settings(config),
@@ -90,13 +95,11 @@ def fine_stage(config: TrainConfig, known: Mapping[str, Sequence[Teaching]]) -> 
     )
 
 
-def _taught(
-    config: TrainConfig, fine: Sequence[TrainConfig], stages: Sequence[FineStage]
-) -> dict[str, tuple[Teaching, ...]]:
+def _taught_by(first: Taught, others: Sequence[Taught], stages: Sequence[FineStage]) -> dict[str, tuple[Teaching, ...]]:
     """What taught each organ to the network that decides on it."""
-    found = taught_by(config)
-    for one, stage in zip(fine, stages, strict=True):
-        found |= {organ: kinds for organ, kinds in taught_by(one).items() if organ in stage.decides}
+    found = dict(first.taught_by)
+    for other, stage in zip(others, stages, strict=True):
+        found |= {organ: kinds for organ, kinds in other.taught_by.items() if organ in stage.decides}
     return found
 
 

@@ -13,11 +13,12 @@ from hnseg.image.volume import Volume
 from hnseg.models.bundle import open_bundle
 from hnseg.preprocessing import PreprocessSettings
 from hnseg_training.card import model_card
-from hnseg_training.config import CohortConfig, NetworkConfig, OptimisationConfig, PatchConfig, TrainConfig
+from hnseg_training.config import NetworkConfig, OptimisationConfig, PatchConfig, TrainConfig
 from hnseg_training.export import export
 from hnseg_training.fit import fit
 from hnseg_training.gallery import Gallery
 from hnseg_training.scores_file import worst_folder
+from hnseg_training.teaching import Taught, read_taught, write_taught
 from hnseg_training.validate import structure_confidence, validate
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own advice on workers and devices
@@ -69,8 +70,9 @@ def trained(tiny_cohort, tmp_path_factory):
         optimisation=OptimisationConfig(steps=1, warmup_steps=1, loader_workers=0),
     )
     fit(config, folder / "tiny", on_progress=silent)
-    taught_by_both = dataclasses.replace(config, cohorts=(tiny_cohort, CohortConfig(cases=0)))
-    return taught_by_both, folder / "tiny"
+    organs = {**read_taught(folder / "tiny").taught_by, "Lips": ("phantom",)}
+    write_taught(folder / "tiny", Taught(tuple(organs), organs))
+    return config, folder / "tiny"
 
 
 def test_scores_calibrate_the_bundle_and_fill_its_card(trained, tmp_path):

@@ -60,6 +60,7 @@ def test_a_cohort_on_disk_becomes_a_bundle_that_opens(config, tmp_path):
     for name, weight in network.state_dict().items():
         torch.testing.assert_close(weight, trained[name], rtol=2e-3, atol=1e-4)  # float16 in the bundle
     assert bundle.metadata.patch_kji == (8, 16, 16)
+    assert bundle.metadata.trained_organs == ("Brainstem", "Parotid_L"), "nobody drew the others"
     assert "not a medical device" in bundle.card
 
 

@@ -27,6 +27,7 @@ from hnseg.inference.predictor import Prediction, predict_labels
 from hnseg.inference.review import OrganFinding, input_warnings, review_organs
 from hnseg.inference.second_look import Patient, look_again, share
 from hnseg.inference.tiles import TileSettings
+from hnseg.inference.untrained import without_untrained
 from hnseg.models.bundle import Bundle
 from hnseg.models.metadata import BundleMetadata, FineStage
 from hnseg.models.nnunet_input import nnunet_input
@@ -238,6 +239,8 @@ def _predict(
         blend_logits=of_nnunet,
     )
     device = pick_device(options.device)
+    if isinstance(settings, BundleMetadata):
+        network = without_untrained(network, settings.labels, settings.trained_organs)
     # nnU-Net itself computes in float32 on a CPU, and the labels are to be its own.
     exact = of_nnunet and device.type == "cpu"
     return predict_labels(

@@ -156,8 +156,9 @@ class BundleMetadata:
     """Everything that the engine needs to use a bundle, and that a person needs to judge it.
 
     ``labels``: class names in channel order, ``background`` first, then organ names of the table.
-    ``trained_organs``: those that had annotations in training; empty means all of ``labels``. ``taught_by``: what
-    showed each of them to the network that decides on it; empty where nobody noted it.
+    ``trained_organs``: those that had annotations in training; empty means all of ``labels``. The first network's other
+    classes count as background. ``taught_by``: what showed each organ to the network that decides on it; empty where
+    nobody noted it.
     ``calibration``: what the network's confidence promises, where that was measured.
     ``organ_centres_mm``: mean LPS centroids in the training cohort's own frame; they tell whether an organ that was not
     found should have been in the scan. ``organ_sizes_mm``: how far each organ reaches along that frame's axes, in all;

@@ -85,6 +85,13 @@ def run(with_mr: bool = False, **options: Any) -> SegmentResult:
     return segment(ct(), mr() if with_mr else None, bundle=BUNDLE, networks=(KnownAnswer(),), **options)
 
 
+def test_a_class_that_nothing_taught_takes_no_voxel_of_the_result() -> None:
+    bundle = replace(BUNDLE, metadata=replace(BUNDLE.metadata, trained_organs=("Lips",)))
+    result = segment(ct(), bundle=bundle, networks=(KnownAnswer(),))
+    assert not result.labels.array_kji.any()
+    assert {finding.organ: finding.status for finding in result.organs}["Brainstem"] == "not trained"
+
+
 def registration(verdict: str) -> Callable[..., Any]:
     def found(*_images: Volume, on_progress: Callable[[float, str], None]) -> Any:
         on_progress(0.5, "Searching")
