@@ -15,7 +15,7 @@ from hnseg.evaluation.statistics import PairedTest
 from hnseg.image.files import read_volume, write_volume
 from hnseg.image.grid import Grid
 from hnseg.image.volume import Volume
-from hnseg.organs import ORGANS
+from hnseg.organs import BY_NAME, ORGANS
 from hnseg_training import validate
 from hnseg_training.config import CohortConfig
 from hnseg_training.sources import case_loaders
@@ -93,7 +93,7 @@ def test_a_second_image_whose_place_is_known_is_not_registered(patient, target, 
         raise InputError("enough")
 
     monkeypatch.setattr(validate, "segment", look)
-    bundle = SimpleNamespace(name="x", metadata=SimpleNamespace(version="1"))
+    bundle = SimpleNamespace(name="x", metadata=SimpleNamespace(version="1", organs=tuple(BY_NAME)))
     cohort = CohortConfig(source="hanseg", path=str(target.parent), registered=True)
     cases = case_loaders(cohort)
     monkeypatch.setattr(validate, "case_loaders", lambda _: cases)
