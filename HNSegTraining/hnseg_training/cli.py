@@ -62,7 +62,11 @@ def _parser() -> argparse.ArgumentParser:
         )
     found["validate"].add_argument("--model", help="bundle to score (default: the run's best checkpoint)")
     found["validate"].add_argument("--cases", type=int, help="at most this many cases a cohort")
-    found["validate"].add_argument("--json", type=Path, help="write the scores here (default: the run's scores.json)")
+    found["validate"].add_argument(
+        "--json",
+        type=Path,
+        help="scores (default: the run's scores.json; with --model, --fine or --cases its scores-other.json)",
+    )
     found["cross-validate"].add_argument("--folds", type=int, default=5, help="number of folds (default: %(default)s)")
     found["cross-validate"].add_argument(
         "--keep-start", action="store_true", help="start_from learnt from none of these patients: start each fold there"
@@ -102,15 +106,17 @@ def _transfer(arguments: argparse.Namespace) -> int:
 def _validate(arguments: argparse.Namespace) -> int:
     from hnseg.models.bundle import open_bundle
     from hnseg_training.export import export
-    from hnseg_training.systems import SCORES
+    from hnseg_training.run_folder import SCORES, identity
     from hnseg_training.validate import validate
 
     config = _config(arguments)
     run = arguments.runs / config.name
     fine = _fine(arguments)
     bundle = open_bundle(arguments.model) if arguments.model else export(config, run, run / "bundle", fine=fine)
-    output = arguments.json or run / SCORES
-    validate(bundle, config.validation, output=output, cases=arguments.cases, on_progress=_say)
+    own = not (arguments.model or fine or arguments.cases)
+    output = arguments.json or run / (SCORES if own else "scores-other.json")
+    of = identity(config, run) if own else ""
+    validate(bundle, config.validation, output=output, cases=arguments.cases, on_progress=_say, of=of)
     return 0
 
 

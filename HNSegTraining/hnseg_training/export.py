@@ -19,6 +19,7 @@ from hnseg_training.calibration import cross_fitted, fit, judged, reliability_di
 from hnseg_training.card import RELIABILITY, WORST, model_card, training_data
 from hnseg_training.config import TrainConfig
 from hnseg_training.module import channels
+from hnseg_training.run_folder import check_network
 from hnseg_training.scores_file import worst_folder
 from hnseg_training.teaching import Taught, read_taught
 from hnseg_training.weights import averaged_weights, best_checkpoint
@@ -39,7 +40,9 @@ def export(
     ``scores`` (of ``validate``) fill the card, with the pictures beside them, and calibrate the confidence. Without a
     validation loss in training the last checkpoint is the best one known. ``fine``: configurations and runs of second
     looks, see ``FineStage``; one that phantoms alone taught leaves organs alone that patients taught the first network.
+    Raises ``ConfigError`` if a run was trained for other organs, another network or other preprocessing.
     """
+    checkpoints = [_own_checkpoint(*pair) for pair in ((config, run), *fine)]
     measured = json.loads(scores.read_text()) if scores else {}
     rows = judged(measured)
     known, others = read_taught(run), [read_taught(folder) for _, folder in fine]
@@ -66,8 +69,8 @@ def export(
     return write_bundle(
         output,
         metadata=metadata,
-        state_dict=averaged_weights(best_checkpoint(run)),
-        others=[averaged_weights(best_checkpoint(folder)) for _, folder in fine],
+        state_dict=averaged_weights(checkpoints[0]),
+        others=[averaged_weights(checkpoint) for checkpoint in checkpoints[1:]],
         card=model_card(config, metadata, measured),
         licence_text=_licence(),
         documents=_documents(metadata, measured, scores),
@@ -93,6 +96,12 @@ def fine_stage(config: TrainConfig, own: Taught, first: Taught) -> FineStage:
         labels=config.labels,
         organs=tuple(decided),
     )
+
+
+def _own_checkpoint(config: TrainConfig, run: Path) -> Path:
+    checkpoint = best_checkpoint(run)
+    check_network(config, run)
+    return checkpoint
 
 
 def _taught_by(first: Taught, others: Sequence[Taught], stages: Sequence[FineStage]) -> dict[str, tuple[Teaching, ...]]:

@@ -12,21 +12,20 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-import yaml
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from hnseg.errors import DeviceError
-from hnseg.plain import to_plain
+from hnseg.errors import ConfigError, DeviceError
 from hnseg_training.allocator import keep_freed_memory
 from hnseg_training.callbacks import DataWait, LastCheckpoint, OrganCounts
 from hnseg_training.config import TrainConfig
-from hnseg_training.curves import CURVES, write_curves
+from hnseg_training.curves import write_curves
 from hnseg_training.data import PatchData
 from hnseg_training.module import SegmentationModule
+from hnseg_training.run_folder import begin, check_network, started
 from hnseg_training.transfer import freeze, start
-from hnseg_training.weights import BEST, CHECKPOINT, CONFIG, averaged_weights, starting_classes, starting_weights
+from hnseg_training.weights import BEST, CHECKPOINT, CHECKPOINTS, averaged_weights, starting_classes, starting_weights
 
 __all__ = ["CHECKPOINT", "averaged_weights", "fit", "starting_weights"]
 
@@ -41,19 +40,21 @@ def fit(
 ) -> Path:
     """Train into ``folder`` (configuration, cases, log, checkpoints, at the end curves); returns the last checkpoint.
 
-    With ``resume`` training goes on from the last checkpoint: patches are drawn by number, so none is seen twice. With
-    ``transfer`` layers that do not fit the weights of ``start_from`` start anew; else that is an error. Under torchrun
-    all processes call this alike.
+    What an earlier training left there is removed, but for prepared cases. With ``resume`` training goes on from the
+    last checkpoint instead: patches are drawn by number, so none is seen twice. With ``transfer`` layers that do not
+    fit the weights of ``start_from`` start anew; else that is an error. Raises ``ConfigError`` if there is nothing to
+    resume or the run's network is another. Under torchrun all processes call this alike.
     """
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # else it advertises
-    _write_config(config, folder)
-    checkpoint = folder / "checkpoints" / CHECKPOINT
-    done = _steps_done(checkpoint) if resume else 0
+    checkpoint = folder / CHECKPOINTS / CHECKPOINT
+    done = _steps_done(config, folder) if resume else 0
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module = SegmentationModule(config)
-    if config.start_from and not done:
+    if config.start_from and not resume:
         source = Path(config.start_from)
+        if source.resolve() == folder.resolve():
+            raise ConfigError(f"start_from names the run's own folder {folder}; give the run another name.")
         fresh = start(
             module.network,
             starting_weights(source),
@@ -65,10 +66,11 @@ def fit(
     freeze(module.network, config.freeze)
     if config.network.compile:
         module.network.compile()
+    rank_zero_only(begin)(config, folder, resume=resume)
     trainer = _trainer(config, folder)
     data = PatchData(config, folder, done=done, on_progress=on_progress)
     with redirect_stdout(sys.stderr):  # where Lightning's progress bar belongs
-        trainer.fit(module, data, ckpt_path=checkpoint if done else None, weights_only=True)
+        trainer.fit(module, data, ckpt_path=checkpoint if resume else None, weights_only=True)
     rank_zero_only(write_curves)(folder)
     return checkpoint
 
@@ -92,7 +94,7 @@ def _trainer(config: TrainConfig, folder: Path) -> pl.Trainer:
 
 
 def _callbacks(config: TrainConfig, folder: Path) -> list[pl.Callback]:
-    settings, checkpoints = config.optimisation, folder / "checkpoints"
+    settings, checkpoints = config.optimisation, folder / CHECKPOINTS
     found = [
         EMAWeightAveraging(decay=settings.ema_decay),
         DataWait(),
@@ -141,15 +143,9 @@ def _processes() -> dict[str, Any]:
     return {"devices": local, "num_nodes": world // local, "strategy": "ddp"}
 
 
-@rank_zero_only  # type: ignore[untyped-decorator]
-def _write_config(config: TrainConfig, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CURVES).unlink(missing_ok=True)
-    (folder / CONFIG).write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
-
-
-def _steps_done(checkpoint: Path) -> int:
-    """Optimiser steps in a checkpoint; 0 where there is none."""
-    if not checkpoint.exists():
-        return 0
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+def _steps_done(config: TrainConfig, folder: Path) -> int:
+    """Optimiser steps in the last checkpoint of the configuration's network."""
+    if not started(folder):
+        raise ConfigError(f"{folder} holds no checkpoint to go on from; train with `hnseg-train fit`.")
+    check_network(config, folder)
+    return int(torch.load(folder / CHECKPOINTS / CHECKPOINT, map_location="cpu", weights_only=True)["global_step"])

@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,11 +31,14 @@ def write_scores(
     model: str,
     version: str,
     failed: Sequence[str],
+    complete: bool = False,
+    of: str = "",
     confidence: Mapping[str, Mapping[str, Mapping[str, Confidence]]] = MappingProxyType({}),
     worst: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write the cohorts by title ("phantom, CT + MR"); ``failed`` names the cases that the engine refused.
 
+    ``complete``: no case is left to do. ``of``: the digest of what was scored, see ``run_folder.identity``.
     ``confidence``: the model's, by title, case and structure. ``worst``: captions by the name of the picture.
     ``InputError`` if two cases of a title have one name: the file could hold one of them alone.
     """
@@ -48,13 +52,35 @@ def write_scores(
         for title, cohort in cohorts.items()
         for word, metric in _CARD.items()
     }
-    about = {"model": model, "version": version, "failed": list(failed)}
+    about = {"model": model, "version": version, "failed": list(failed), "complete": complete, "of": of}
     counts = {title: len(cohorts[title.rpartition(":")[0]].cases) for title in tables}
     cases = {title: {name: to_plain(scores) for name, scores in cohort.cases} for title, cohort in cohorts.items()}
     document = {"about": {**about, "cases": counts}, "tables": tables, "cases": cases}
     document |= {"confidence": to_plain(confidence), "worst": dict(worst)}
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(_finite(document), indent=1))
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a scores file is of: the model, its digest (None in old files) and the cases' names, refused ones too."""
+
+    model: str
+    of: str | None
+    complete: bool
+    cases: frozenset[str]
+
+
+def read_about(path: Path) -> About:
+    """What the scores are of. ``UnreadableFile`` if it is something else."""
+    try:
+        document = json.loads(path.read_text())
+        about, scored = document["about"], document["cases"]
+        refused = (line.partition(",")[0] for line in about["failed"])
+        cases = frozenset((*(name for cases in scored.values() for name in cases), *refused))
+        return About(about["model"], about.get("of"), about.get("complete", False), cases)
+    except _UNLIKE as error:
+        raise _no_scores(path, error) from error
 
 
 def read_scores(path: Path, *, system: str) -> dict[str, Cohort]:
@@ -65,8 +91,15 @@ def read_scores(path: Path, *, system: str) -> dict[str, Cohort]:
             title: Cohort(system, tuple((name, _scores(plain)) for name, plain in scored.items()))
             for title, scored in cases.items()
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UnreadableFile(f"{path} holds no scores of `hnseg-train validate` ({error}); make them anew.") from error
+    except _UNLIKE as error:
+        raise _no_scores(path, error) from error
+
+
+_UNLIKE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+
+
+def _no_scores(path: Path, error: Exception) -> UnreadableFile:
+    return UnreadableFile(f"{path} holds no scores of `hnseg-train validate` ({error}); make them anew.")
 
 
 def read_refused(path: Path) -> list[str]:

@@ -14,26 +14,50 @@ from hnseg_training.config import TrainConfig
 from hnseg_training.curves import CURVES
 from hnseg_training.export import export
 from hnseg_training.fit import fit
-from hnseg_training.scores_file import read_refused, read_scores, write_scores
+from hnseg_training.run_folder import SCORES, check_training, identity, started
+from hnseg_training.scores_file import read_about, read_refused, read_scores, write_scores
 from hnseg_training.sources import case_loaders
 from hnseg_training.validate import cases_to_score, validate
+from hnseg_training.weights import best_checkpoint
+
+__all__ = ["SCORES", "compare", "cross_validate", "folds_of", "pool", "scored", "transfer"]
 
 Progress = Callable[[float, str], None]
-SCORES = "scores.json"
 
 
 def scored(config: TrainConfig, runs: Path, *, on_progress: Progress) -> dict[str, Cohort]:
     """The scores of a system by title; what is missing of its training and validation is done first.
 
-    A training that came to its end has left its curves; an interrupted one is gone on with.
+    A training that came to its end has left its curves; an interrupted one is gone on with. Raises ``ConfigError`` if
+    the run was trained with other settings.
     """
     run = runs / config.name
+    if started(run):
+        check_training(config, run)
     if not (run / CURVES).exists():
-        fit(config, run, on_progress=on_progress, resume=True, transfer=bool(config.start_from))
-    if not (run / SCORES).exists():
+        fit(config, run, on_progress=on_progress, resume=started(run), transfer=bool(config.start_from))
+    if not _is_scored(config, run):
         export(config, run, run / "bundle")
-        validate(open_bundle(run / "bundle"), config.validation, output=run / SCORES, on_progress=on_progress)
+        bundle, of = open_bundle(run / "bundle"), identity(config, run)
+        validate(bundle, config.validation, output=run / SCORES, on_progress=on_progress, of=of)
     return read_scores(run / SCORES, system=config.name)
+
+
+def _is_scored(config: TrainConfig, run: Path) -> bool:
+    """Whether the run's scores are of its network on all validation cases.
+
+    Files from before scores kept a digest count if they name the run, are younger than its checkpoint and have every
+    case.
+    """
+    scores = run / SCORES
+    if not scores.exists():
+        return False
+    about = read_about(scores)
+    if about.of is not None:
+        return about.complete and about.of == identity(config, run)
+    cases = sum(len(case_loaders(cohort)) for cohort in config.validation)
+    younger = scores.stat().st_mtime >= best_checkpoint(run).stat().st_mtime
+    return about.model == config.name and younger and len(about.cases) == cases
 
 
 def compare(configs: Sequence[TrainConfig], runs: Path, output: Path, *, on_progress: Progress) -> str:
@@ -95,7 +119,7 @@ def cross_validate(
     refused = [sentence for fold in configs for sentence in read_refused(runs / fold.name / SCORES)]
     pooled = pool(config.name, parts)
     output.mkdir(parents=True, exist_ok=True)
-    write_scores(output / SCORES, pooled, model=config.name, version=config.version, failed=refused)
+    write_scores(output / SCORES, pooled, model=config.name, version=config.version, failed=refused, complete=True)
     return compare_systems([pooled], output)
 
 

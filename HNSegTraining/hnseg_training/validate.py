@@ -33,12 +33,14 @@ def validate(
     output: Path,
     on_progress: Callable[[float, str], None],
     cases: int | None = None,
+    of: str = "",
 ) -> dict[str, Cohort]:
     """Segment every case with MR (where it has one) and without; write all scores as JSON and return them by title.
 
     The MR is registered by the engine, not placed by the truth, unless the cohort calls it registered. Scored are the
     organs that were drawn and that the model knows, unions as one; ``cases`` limits each cohort. A case that the engine
     refuses, or that shows nothing to score, is named under ``failed``. ``InputError`` if there is no case at all.
+    ``of`` is the digest that the file keeps of the run's network, cases and configuration.
     The file, in which the model's confidence stands beside the scores, is rewritten after each case; pictures of the
     worst organs lie beside it, of phantoms alone.
     """
@@ -73,6 +75,8 @@ def validate(
             model=bundle.name,
             version=bundle.metadata.version,
             failed=failed,
+            complete=cases is None and number + 1 == len(todo),
+            of=of,
             confidence=sure,
             worst=worst.captions,
         )

@@ -11,6 +11,7 @@ from hnseg.errors import ConfigError
 from hnseg.models.bundle import METADATA, open_bundle
 from hnseg_training.config import load_config
 
+CHECKPOINTS = "checkpoints"
 CHECKPOINT = "last.ckpt"
 BEST = "best.ckpt"
 CONFIG = "config.yaml"
@@ -26,7 +27,7 @@ def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
 
 def starting_weights(source: Path) -> dict[str, Tensor]:
     """The network's weights in a run's last checkpoint (their running average) or in a bundle."""
-    checkpoint = source / "checkpoints" / CHECKPOINT
+    checkpoint = source / CHECKPOINTS / CHECKPOINT
     if checkpoint.exists():
         return averaged_weights(checkpoint)
     if (source / METADATA).exists():
@@ -43,7 +44,7 @@ def starting_classes(source: Path) -> tuple[str, ...]:
 
 def best_checkpoint(run: Path) -> Path:
     """The checkpoint with the least validation loss, or the last one of a run that measured none."""
-    best, last = (run / "checkpoints" / name for name in (BEST, CHECKPOINT))
+    best, last = (run / CHECKPOINTS / name for name in (BEST, CHECKPOINT))
     if not best.exists() and not last.exists():
         raise ConfigError(f"{run} holds no checkpoint; train it first with `hnseg-train fit`.")
     return best if best.exists() else last

@@ -1,18 +1,22 @@
 """Scores as files, systems against each other, folds."""
 
+import dataclasses
 import json
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from hnseg.errors import ConfigError, InputError, UnreadableFile
 from hnseg.evaluation.cohort import Cohort
 from hnseg.evaluation.scores import OrganScores, Scores
+from hnseg.plain import to_plain
 from hnseg_training import systems
 from hnseg_training.cli import main
 from hnseg_training.comparison import compare_systems
-from hnseg_training.config import CohortConfig, OptimisationConfig, TrainConfig
+from hnseg_training.config import CohortConfig, OptimisationConfig, TrainConfig, with_steps
 from hnseg_training.data import PatchData
+from hnseg_training.run_folder import identity
 from hnseg_training.scores_file import read_refused, read_scores, write_scores
 from hnseg_training.sources import case_loaders
 from hnseg_training.systems import cross_validate, folds_of, pool
@@ -56,6 +60,26 @@ def refusing(run, sentences=()):
 
 
 BETTER, WORSE = [0.8, 0.82, 0.84, 0.86, 0.9, 0.91], [0.7, 0.71, 0.75, 0.74, 0.8, 0.83]
+
+
+def silent(_fraction, _text):
+    pass
+
+
+def trained(run, config):
+    """The folder of a run that came to its end, as far as scores ask for it."""
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"weights")
+    (run / "curves.svg").write_text("<svg/>")
+    (run / "config.yaml").write_text(yaml.safe_dump(to_plain(config)))
+    return run
+
+
+def validated(_bundle, _cohorts, *, output, of, on_progress):
+    """In place of ``validate``."""
+    found = {TITLE: cohort("x", BETTER)}
+    write_scores(output, found, model="x", version="1", failed=[], complete=True, of=of)
+    return True
 
 
 def test_scores_survive_the_file(tmp_path):
@@ -198,9 +222,10 @@ def test_trained_and_validated_systems_are_only_read(tmp_path, capsys):
     for name, values in (("one", WORSE), ("two", BETTER)):
         (tmp_path / f"{name}.yaml").write_text(f"name: {name}\n")
         run = tmp_path / "runs" / name
-        run.mkdir(parents=True)
-        (run / "curves.svg").write_text("<svg/>")
-        write_scores(run / "scores.json", {TITLE: cohort(name, values)}, model=name, version="1", failed=[])
+        config = TrainConfig(name=name)
+        trained(run, config)
+        done = {"model": name, "version": "1", "failed": [], "complete": True, "of": identity(config, run)}
+        write_scores(run / "scores.json", {TITLE: cohort(name, values)}, **done)
     configs = [str(tmp_path / "one.yaml"), str(tmp_path / "two.yaml")]
     assert main(["compare", "--config", *configs, "--runs", str(tmp_path / "runs")]) == 0
     assert "| two | 6 |" in capsys.readouterr().out
@@ -208,17 +233,99 @@ def test_trained_and_validated_systems_are_only_read(tmp_path, capsys):
 
 
 def test_an_interrupted_training_is_gone_on_with(tmp_path, monkeypatch):
-    run = tmp_path / "x"
-    (run / "checkpoints").mkdir(parents=True)
-    (run / "checkpoints" / "last.ckpt").write_bytes(b"halfway")
+    config, resumed = TrainConfig(name="x"), []
+    (trained(tmp_path / "x", config) / "curves.svg").unlink()
+    monkeypatch.setattr(systems, "fit", lambda config, folder, *, resume, **_: resumed.append(resume))
+    monkeypatch.setattr(systems, "export", lambda *_: None)
+    monkeypatch.setattr(systems, "open_bundle", lambda _: None)
+    monkeypatch.setattr(systems, "validate", validated)
+    assert len(systems.scored(config, tmp_path, on_progress=silent)[TITLE].cases) == len(BETTER)
+    assert resumed == [True]
 
-    def goes_on(config, folder, *, resume, **_):
-        assert resume
-        write_scores(folder / "scores.json", {TITLE: cohort("x", BETTER)}, model="x", version="1", failed=[])
 
-    monkeypatch.setattr(systems, "fit", goes_on)
-    found = systems.scored(TrainConfig(name="x"), tmp_path, on_progress=lambda _fraction, _text: None)
-    assert len(found[TITLE].cases) == len(BETTER)
+@pytest.fixture
+def scores_of(tmp_path, monkeypatch):
+    """``scored`` of a run whose validation is imitated: the number of cases, and whether they were made anew."""
+    made = []
+    monkeypatch.setattr(systems, "export", lambda *_: None)
+    monkeypatch.setattr(systems, "open_bundle", lambda _: None)
+    monkeypatch.setattr(
+        systems, "validate", lambda *arguments, **options: made.append(validated(*arguments, **options))
+    )
+
+    def run(config):
+        made.clear()
+        return len(systems.scored(config, tmp_path, on_progress=silent)[TITLE].cases), bool(made)
+
+    return run
+
+
+SIX = TrainConfig(name="x", validation=(CohortConfig(cases=6),))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"complete": False}, {"of": "another network's"}, {"of": ""}],
+    ids=["killed", "stale", "of another model"],
+)
+def test_scores_that_are_not_all_the_network_s_are_made_anew(change, scores_of, tmp_path):
+    run = trained(tmp_path / "x", SIX)
+    about = {"model": "x", "version": "1", "failed": [], "complete": True, "of": identity(SIX, run)}
+    write_scores(run / "scores.json", {TITLE: cohort("x", BETTER)}, **{**about, **change})
+    assert scores_of(SIX) == (6, True)
+    assert scores_of(SIX) == (6, False)
+
+
+def test_scores_are_of_one_checkpoint_and_one_set_of_cases(scores_of, tmp_path):
+    run = trained(tmp_path / "x", SIX)
+    assert scores_of(SIX) == (6, True)
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"trained on")
+    assert scores_of(SIX) == (6, True)
+    assert scores_of(SIX) == (6, False)
+    assert scores_of(dataclasses.replace(SIX, validation=(CohortConfig(cases=7),))) == (6, True)
+
+
+@pytest.mark.parametrize(
+    ("values", "model", "anew"), [(BETTER, "x", False), (BETTER[:5], "x", True), (BETTER, "y", True)]
+)
+def test_scores_of_earlier_versions_count_if_no_case_is_missing(values, model, anew, scores_of, tmp_path):
+    scores = trained(tmp_path / "x", SIX) / "scores.json"
+    write_scores(scores, {TITLE: cohort("x", values)}, model=model, version="1", failed=[])
+    document = json.loads(scores.read_text())
+    del document["about"]["complete"], document["about"]["of"]
+    scores.write_text(json.dumps(document))
+    assert scores_of(SIX) == (6, anew)
+
+
+def test_a_run_that_was_trained_otherwise_is_refused_by_compare(scores_of, tmp_path):
+    trained(tmp_path / "x", SIX)
+    with pytest.raises(ConfigError, match=r"other settings .*\(optimisation\.steps: 2000, not 5000\)"):
+        scores_of(with_steps(SIX, 5000))
+    assert scores_of(dataclasses.replace(SIX, title="A better title"))[1]
+
+
+def test_where_a_run_s_cohorts_lie_may_be_written_in_two_ways(scores_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = dataclasses.replace(SIX, cohorts=(CohortConfig(source="curated", path="cohort"),))
+    trained(tmp_path / "x", told)
+    cohorts = (CohortConfig(source="curated", path=str(tmp_path / "cohort")),)
+    assert scores_of(dataclasses.replace(told, cohorts=cohorts))[0] == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "file"),
+    [([], "scores.json"), (["--cases", "1"], "scores-other.json"), (["--model", "m"], "scores-other.json")],
+)
+def test_only_the_run_s_own_scores_take_their_place(options, file, tmp_path, monkeypatch):
+    run = trained(tmp_path / "runs" / "x", SIX)
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(to_plain(SIX)))
+    seen = {}
+    monkeypatch.setattr("hnseg_training.validate.validate", lambda *_, **given: seen.update(given))
+    monkeypatch.setattr("hnseg_training.export.export", lambda *_, **__: None)
+    monkeypatch.setattr("hnseg.models.bundle.open_bundle", lambda _: None)
+    assert main(["validate", "--config", str(tmp_path / "x.yaml"), "--runs", str(tmp_path / "runs"), *options]) == 0
+    assert seen["output"] == run / file
+    assert seen["of"] == ("" if options else identity(SIX, run))
 
 
 @pytest.mark.parametrize("command", ["fit", "resume", "transfer", "validate", "cross-validate", "compare", "export"])

@@ -20,13 +20,16 @@ from hnseg_training.config import (
     OptimisationConfig,
     PatchConfig,
     TrainConfig,
+    load_config,
+    with_steps,
 )
+from hnseg_training.curves import read_series
 from hnseg_training.export import export
 from hnseg_training.fit import averaged_weights, fit
 from hnseg_training.module import SegmentationModule
 from hnseg_training.patches import PatchDataset
 from hnseg_training.sources import case_loaders
-from hnseg_training.weights import starting_weights
+from hnseg_training.weights import best_checkpoint, starting_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own advice on workers and devices
 
@@ -127,6 +130,58 @@ def test_training_that_gets_no_better_stops_early_and_keeps_its_best(config, tmp
     last = torch.load(fit(stuck, tmp_path / "run", on_progress=silent), weights_only=True)
     assert last["global_step"] == 3, "the first validation, and two that were no better"
     assert (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_a_new_training_keeps_nothing_of_the_one_before(config, tmp_path):
+    watched = dataclasses.replace(
+        config,
+        validation=config.cohorts,
+        optimisation=dataclasses.replace(config.optimisation, validate_every=2, validation_patches=1),
+    )
+    run = tmp_path / "run"
+    fit(watched, run, on_progress=silent)
+    (run / "scores.json").write_text("{}")
+    assert best_checkpoint(run).name == "best.ckpt"
+    fit(with_steps(config, 2), run, on_progress=silent)
+    assert best_checkpoint(run).name == "last.ckpt"
+    assert not (run / "scores.json").exists()
+    assert max(read_series(run)["loss"]) == 1, "the log of two steps, not of four"
+
+
+def test_a_resumed_training_without_validation_forgets_an_earlier_best(config, tmp_path):
+    fit(config, tmp_path / "run", on_progress=silent)
+    (tmp_path / "run" / "checkpoints" / "best.ckpt").write_bytes(b"of another measure")
+    fit(with_steps(config, 5), tmp_path / "run", on_progress=silent, resume=True)
+    assert best_checkpoint(tmp_path / "run").name == "last.ckpt"
+
+
+def test_a_run_is_resumed_and_exported_only_as_the_network_that_it_trained(config, tmp_path):
+    run = tmp_path / "run"
+    fit(config, run, on_progress=silent)
+    swapped = dataclasses.replace(config, organs=("Parotid_R", *(organ.name for organ in ORGANS[1:])))
+    coarse = dataclasses.replace(config, preprocess=PreprocessSettings(spacing_mm=(4.0, 4.0, 4.0)))
+    for other, differs in ((swapped, "organs: "), (coarse, "preprocess.spacing_mm: ")):
+        with pytest.raises(ConfigError, match=f"other settings than the configuration's .{differs}"):
+            export(other, run, tmp_path / "bundle")
+        with pytest.raises(ConfigError, match=f"other settings than the configuration's .{differs}"):
+            fit(other, run, on_progress=silent, resume=True)
+        with pytest.raises(ConfigError, match=differs):
+            export(config, run, tmp_path / "bundle", fine=[(other, run)])
+    assert load_config(run / "config.yaml") == config
+
+
+def test_nothing_is_resumed_where_nothing_was_trained(config, tmp_path):
+    with pytest.raises(ConfigError, match="no checkpoint to go on from; train with `hnseg-train fit`"):
+        fit(config, tmp_path / "run", on_progress=silent, resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_refused_start_leaves_the_run_as_it_was(config, tmp_path):
+    checkpoint = fit(config, tmp_path / "run", on_progress=silent)
+    for start, words in ((tmp_path / "run", "own folder"), (tmp_path, "neither a run nor a bundle")):
+        with pytest.raises(ConfigError, match=words):
+            fit(dataclasses.replace(config, start_from=str(start)), tmp_path / "run", on_progress=silent)
+        assert checkpoint.exists()
 
 
 def test_organs_are_counted_in_the_patches_that_training_saw(config, tmp_path):
