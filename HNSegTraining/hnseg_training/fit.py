@@ -22,7 +22,7 @@ from hnseg_training.callbacks import DataWait, LastCheckpoint, OrganCounts
 from hnseg_training.config import TrainConfig
 from hnseg_training.curves import write_curves
 from hnseg_training.data import PatchData
-from hnseg_training.module import SegmentationModule
+from hnseg_training.module import SegmentationModule, weights_by_class
 from hnseg_training.run_folder import begin, check_network, started
 from hnseg_training.transfer import freeze, start
 from hnseg_training.weights import BEST, CHECKPOINT, CHECKPOINTS, averaged_weights, starting_classes, starting_weights
@@ -43,7 +43,8 @@ def fit(
     What an earlier training left there is removed, but for prepared cases. With ``resume`` training goes on from the
     last checkpoint instead: patches are drawn by number, so none is seen twice. With ``transfer`` layers that do not
     fit the weights of ``start_from`` start anew; else that is an error. Raises ``ConfigError`` if there is nothing to
-    resume or the run's network is another. Under torchrun all processes call this alike.
+    resume or the run's network is another, ``KeyboardInterrupt`` after Ctrl-C. Under torchrun all processes call this
+    alike.
     """
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # else it advertises
@@ -61,6 +62,7 @@ def fit(
             partly=transfer,
             classes=config.labels,
             source_classes=starting_classes(source),
+            by_class=weights_by_class(config),
         )
         on_progress(0.0, f"Weights from {config.start_from}; anew: {', '.join(fresh) or 'none'}")
     freeze(module.network, config.freeze)
@@ -70,7 +72,12 @@ def fit(
     trainer = _trainer(config, folder)
     data = PatchData(config, folder, done=done, on_progress=on_progress)
     with redirect_stdout(sys.stderr):  # where Lightning's progress bar belongs
-        trainer.fit(module, data, ckpt_path=checkpoint if resume else None, weights_only=True)
+        try:
+            trainer.fit(module, data, ckpt_path=checkpoint if resume else None, weights_only=True)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            if trainer.interrupted:
+                raise KeyboardInterrupt from None
+            raise
     rank_zero_only(write_curves)(folder)
     return checkpoint
 

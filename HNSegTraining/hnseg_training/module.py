@@ -144,6 +144,24 @@ def _network(config: TrainConfig) -> nn.Module:
     return network.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
+def weights_by_class(config: TrainConfig) -> dict[str, tuple[int, ...]]:
+    """The network's weights that go by class, each with the axes along which they do."""
+    classes = channels(config)["out_channels"]
+    own, wider = (_shapes(config, count) for count in (classes, classes + 1))
+    return {
+        name: tuple(axis for axis, (n, m) in enumerate(zip(shape, wider[name], strict=True)) if n != m)
+        for name, shape in own.items()
+        if shape != wider[name]
+    }
+
+
+def _shapes(config: TrainConfig, classes: int) -> dict[str, torch.Size]:
+    given = {**config.network.arguments, **channels(config), "out_channels": classes}
+    with torch.device("meta"):
+        network = build_network(config.network.name, **given)
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
 def _class_weights(config: TrainConfig) -> Tensor:
     every = class_weights()
     told = every[[0, *(organ.label for organ in config.classes)]]

@@ -2,16 +2,21 @@
 
 import csv
 import dataclasses
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from hnseg.errors import ConfigError, DeviceError, InputError
 from hnseg.inference.devices import network_type
 from hnseg.organs import ORGANS, find_organ
+from hnseg.plain import to_plain
 from hnseg.preprocessing import PreprocessSettings
 from hnseg_training.cases import prepare
+from hnseg_training.cli import main
 from hnseg_training.config import (
     AugmentationConfig,
     CohortConfig,
@@ -174,6 +179,26 @@ def test_nothing_is_resumed_where_nothing_was_trained(config, tmp_path):
     with pytest.raises(ConfigError, match="no checkpoint to go on from; train with `hnseg-train fit`"):
         fit(config, tmp_path / "run", on_progress=silent, resume=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_ends_with_its_own_exit_code_and_a_sentence(config, tmp_path, monkeypatch, capsys):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(to_plain(config)))
+    step = SegmentationModule.training_step
+
+    def interrupted(module, batch, index):
+        if module.global_step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(module, batch, index)
+
+    monkeypatch.setattr(SegmentationModule, "training_step", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["fit", "--config", str(tmp_path / "tiny.yaml"), "--runs", str(tmp_path)]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "go on with `hnseg-train resume`" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main(["resume", "--config", str(tmp_path / "tiny.yaml"), "--runs", str(tmp_path)]) == 0
 
 
 def test_a_refused_start_leaves_the_run_as_it_was(config, tmp_path):

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from hnseg.errors import ConfigError
-from hnseg_training.config import CohortConfig, LossConfig, OptimisationConfig, TrainConfig
+from hnseg_training.config import CohortConfig, LossConfig, NetworkConfig, OptimisationConfig, TrainConfig
 from hnseg_training.mixup import Mix, draw_mix, mixed
+from hnseg_training.module import SegmentationModule, weights_by_class
 from hnseg_training.schedule import optimiser, rate_share, scheduler
 from hnseg_training.transfer import freeze, start
 
@@ -73,13 +74,49 @@ def test_a_start_from_other_organs_renews_the_last_layer_alone_and_only_if_asked
 def test_a_head_takes_over_the_classes_that_both_networks_know():
     source, target = (nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2 * classes)) for classes in (4, 3))
     before, taught = target[1].weight.detach().clone().view(2, 3, 5), source[1].weight.view(2, 4, 5)
-    known = {"source_classes": ["background", "Brainstem", "Eye_AL", "Eye_AR"]}
+    known = {
+        "source_classes": ["background", "Brainstem", "Eye_AL", "Eye_AR"],
+        "by_class": {"1.weight": (0,), "1.bias": (0,)},
+    }
     fresh = start(target, source.state_dict(), partly=True, classes=["background", "Eye_AR", "Pituitary"], **known)
     now = target[1].weight.view(2, 3, 5)
     assert fresh == ()
     assert torch.equal(now[:, 0], taught[:, 0])
     assert torch.equal(now[:, 1], taught[:, 3])
     assert torch.equal(now[:, 2], before[:, 2])
+
+
+def test_a_head_for_as_many_other_classes_starts_anew():
+    source, target = (nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)) for _ in range(2))
+    before, names = target[1].weight.detach().clone(), ["background", "Lips", "Glottis"]
+    taught = {"source_classes": ["background", "Glottis", "Brainstem"], "by_class": {"1.weight": (0,), "1.bias": (0,)}}
+    with pytest.raises(ConfigError, match="are for other organs; use `transfer`"):
+        start(target, source.state_dict(), partly=False, classes=names, **taught)
+    start(target, source.state_dict(), partly=True, classes=names, **taught)
+    assert torch.equal(target[0].weight, source[0].weight), "no head, though it has as many rows"
+    assert torch.equal(target[1].weight[0], source[1].weight[0])
+    assert torch.equal(target[1].weight[1], before[1])
+    assert torch.equal(target[1].weight[2], source[1].weight[1])
+
+
+def test_weights_from_class_to_class_go_by_both():
+    source, target = nn.Conv3d(3, 3, 1, bias=False), nn.Conv3d(2, 2, 1, bias=False)
+    before = target.weight.detach().clone()
+    start(
+        target, source.state_dict(), partly=True, by_class={"weight": (0, 1)},
+        classes=["background", "Glottis"], source_classes=["background", "Brainstem", "Lips"],
+    )  # fmt: skip
+    assert target.weight[0, 0] == source.weight[0, 0]
+    assert torch.equal(target.weight.flatten()[1:], before.flatten()[1:])
+
+
+def test_weights_that_go_by_class_are_found_in_a_network():
+    network = NetworkConfig("res3dunet", {"filters": [4, 8]})
+    config = TrainConfig(name="x", organs=("Lips", "Glottis"), network=network)
+    found = weights_by_class(config)
+    assert set(found.values()) == {(0,), (1,), (0, 1)}, "the last upsampling, and a residual unit from class to class"
+    shapes = {name: weight.shape for name, weight in SegmentationModule(config).network.state_dict().items()}
+    assert all(shapes[name][axis] == 3 for name, axes in found.items() for axis in axes)
 
 
 def test_a_start_from_an_unlike_network_is_refused():
