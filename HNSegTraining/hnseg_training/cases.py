@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hnseg.errors import InputError
+from hnseg.errors import InputError, OutputError
 from hnseg.image.orient import canonical
 from hnseg.image.resample import resample
 from hnseg.plain import to_plain
@@ -104,18 +104,29 @@ def _write(folder: Path, raw: RawCase, settings: PreprocessSettings, digest: str
         valid = raw.mr_valid.with_array(raw.mr_valid.array_kji.astype(np.float32))
         prepared.array_ckji[-2:] *= resample(valid, prepared.grid).array_kji > _WHOLLY
     labels = resample(canonical(raw.labels), prepared.grid, interpolation="nearest").array_kji.astype(np.uint8)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    np.save(partial / "image.npy", prepared.array_ckji.astype(np.float16))
-    np.save(partial / "labels.npy", labels)
+    about = {
+        "name": raw.name,
+        "annotated": raw.annotated,
+        "unions": raw.unions,
+        "spacing_mm": prepared.grid.spacing_mm,
+        "digest": digest,
+    }
     points: dict[str, Any] = {str(label): chosen for label, chosen in _points(labels, prepared.body_kji).items()}
-    np.savez(partial / "points.npz", **points)
-    about = {"name": raw.name, "annotated": raw.annotated, "unions": raw.unions, "spacing_mm": prepared.grid.spacing_mm}
-    about["digest"] = digest
-    (partial / "case.json").write_text(json.dumps(about))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        np.save(partial / "image.npy", prepared.array_ckji.astype(np.float16))
+        np.save(partial / "labels.npy", labels)
+        np.savez(partial / "points.npz", **points)
+        (partial / "case.json").write_text(json.dumps(about))
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OutputError(
+            f"The case cannot be written to {folder} ({error}); free space or give other --runs."
+        ) from error
 
 
 def _points(labels: NDArray[np.uint8], body: NDArray[np.bool_]) -> dict[int, NDArray[np.int32]]:

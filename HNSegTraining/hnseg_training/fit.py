@@ -25,7 +25,16 @@ from hnseg_training.data import PatchData
 from hnseg_training.module import SegmentationModule, weights_by_class
 from hnseg_training.run_folder import begin, check_network, started
 from hnseg_training.transfer import freeze, start
-from hnseg_training.weights import BEST, CHECKPOINT, CHECKPOINTS, averaged_weights, starting_classes, starting_weights
+from hnseg_training.weights import (
+    BEST,
+    CHECKPOINT,
+    CHECKPOINTS,
+    WholeCheckpoints,
+    averaged_weights,
+    read_checkpoint,
+    starting_classes,
+    starting_weights,
+)
 
 __all__ = ["CHECKPOINT", "averaged_weights", "fit", "starting_weights"]
 
@@ -96,6 +105,7 @@ def _trainer(config: TrainConfig, folder: Path) -> pl.Trainer:
         num_sanity_val_steps=0,
         callbacks=_callbacks(config, folder),
         enable_model_summary=False,
+        plugins=[WholeCheckpoints()],
         **_processes(),
     )
 
@@ -155,4 +165,4 @@ def _steps_done(config: TrainConfig, folder: Path) -> int:
     if not started(folder):
         raise ConfigError(f"{folder} holds no checkpoint to go on from; train with `hnseg-train fit`.")
     check_network(config, folder)
-    return int(torch.load(folder / CHECKPOINTS / CHECKPOINT, map_location="cpu", weights_only=True)["global_step"])
+    return int(read_checkpoint(folder / CHECKPOINTS / CHECKPOINT)["global_step"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from hnseg.errors import ConfigError
+from hnseg.errors import ConfigError, OutputError
 from hnseg.image.files import atomic_write
 from hnseg.models.bundle import file_sha256
 from hnseg.plain import to_plain
@@ -25,7 +25,10 @@ _OF_ONE_TRAINING = (CHECKPOINTS, "log", "board", "organ_patches.csv", SCORES, "s
 
 def begin(config: TrainConfig, folder: Path, *, resume: bool) -> None:
     """Write the configuration; a training from the start removes what an earlier one left, but for prepared cases."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The run cannot be written to {folder} ({error.strerror}); give other --runs.") from error
     for name in (CURVES,) if resume else _OF_ONE_TRAINING:
         _remove(folder / name)
     if not config.optimisation.validate_every:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import os
+import resource
 import signal
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 import torch
 import yaml
 
-from hnseg.errors import ConfigError, DeviceError, InputError
+from hnseg.errors import ConfigError, DeviceError, InputError, OutputError, UnreadableFile
+from hnseg.image.files import is_partial
 from hnseg.inference.devices import network_type
 from hnseg.organs import ORGANS, find_organ
 from hnseg.plain import to_plain
@@ -199,6 +201,45 @@ def test_ctrl_c_ends_with_its_own_exit_code_and_a_sentence(config, tmp_path, mon
     assert "go on with `hnseg-train resume`" in capsys.readouterr().err
     monkeypatch.undo()
     assert main(["resume", "--config", str(tmp_path / "tiny.yaml"), "--runs", str(tmp_path)]) == 0
+
+
+@pytest.fixture
+def full_disk():
+    """Called, it lets no file grow beyond 4 KiB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_last_checkpoint_whole(config, tmp_path, full_disk, monkeypatch):
+    checkpoint = fit(config, tmp_path / "run", on_progress=silent)
+    before = checkpoint.read_bytes()
+    monkeypatch.setattr(SegmentationModule, "on_train_batch_start", lambda *_: full_disk())
+    with pytest.raises(OutputError, match=r"Cannot write .*ckpt"):
+        fit(with_steps(config, 6), tmp_path / "run", on_progress=silent, resume=True)
+    assert checkpoint.read_bytes() == before
+    assert not [file for file in checkpoint.parent.iterdir() if file.suffix != ".ckpt" or is_partial(file)]
+
+
+def test_a_case_that_does_not_fit_on_the_disk_is_one_sentence(config, tmp_path, full_disk):
+    full_disk()
+    with pytest.raises(OutputError, match=r"case cannot be written .*; free space"):
+        prepare(config, tmp_path / "cases", on_progress=silent)
+    assert not list((tmp_path / "cases").rglob("*.npy"))
+
+
+@pytest.mark.parametrize("kept", [0, 1000, -100])
+def test_a_broken_checkpoint_is_named(kept, config, tmp_path):
+    run = tmp_path / "run"
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    (run / "config.yaml").write_text(yaml.safe_dump(to_plain(config)))
+    torch.save({"state_dict": SegmentationModule(config).state_dict(), "global_step": 4}, checkpoint)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:kept])
+    with pytest.raises(UnreadableFile, match=r"last\.ckpt is no whole checkpoint"):
+        fit(config, run, on_progress=silent, resume=True)
+    with pytest.raises(UnreadableFile, match=r"last\.ckpt is no whole checkpoint"):
+        export(config, run, tmp_path / "bundle")
 
 
 def test_a_refused_start_leaves_the_run_as_it_was(config, tmp_path):
