@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -114,9 +115,14 @@ def _member(kind: type[Enum], item: Any, where: str) -> Enum:
 def _scalar(kind: type, item: Any, where: str) -> Any:
     if kind is float and isinstance(item, int) and not isinstance(item, bool):
         return float(item)
+    if kind is float and isinstance(item, str) and (parts := _EXPONENT.fullmatch(item)):
+        whole, rest, sign, exponent = parts.groups()
+        written = f"{whole}{rest or '.0'}e{sign or '+'}{exponent}"
+        raise ConfigError(f"{where} needs a number, got {item!r}, which YAML takes for text; write {written}.")
     if not isinstance(item, kind) or (isinstance(item, bool) and kind is not bool):
         raise ConfigError(f"{where} needs {_WORDS.get(kind, kind.__name__)}, got {item!r}; correct the value.")
     return item
 
 
+_EXPONENT = re.compile(r"([-+]?\d+)(\.\d*)?[eE]([-+]?)(\d+)")
 _WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}

@@ -56,6 +56,11 @@ def _prepare_cohort(
     cohort: CohortConfig, folder: Path, settings: PreprocessSettings, on_progress: Callable[[float, str], None]
 ) -> list[Path]:
     loaders = case_loaders(cohort)
+    if not loaders:
+        where, (index, folds) = cohort.path or cohort.source, cohort.fold
+        raise InputError(
+            f"{where} has no {cohort.part} case in fold {index} of {folds}; take fewer folds or more cases."
+        )
     for index, (name, load) in enumerate(loaders.items()):
         digest = _digest(cohort, name, settings)
         if _digest_of(folder / name) != digest:

@@ -165,7 +165,7 @@ def _read(path: Path, arguments: argparse.Namespace) -> TrainConfig:
 
     config = load_config(path)
     config = smoke(config) if arguments.smoke else config
-    return with_steps(config, arguments.steps) if arguments.steps else config
+    return with_steps(config, arguments.steps) if arguments.steps is not None else config
 
 
 def _say(fraction: float, text: str) -> None:

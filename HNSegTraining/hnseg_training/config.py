@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +19,25 @@ from hnseg.plain import from_plain, nearest
 from hnseg.preprocessing import PreprocessSettings
 
 Part = Literal["training", "selection", "held-out"]
+_LARGEST_SEED = 2**31
+
+
+def _within(config: Any, low: float, high: float, *names: str) -> None:
+    """``ConfigError`` unless these settings, or each number of a tuple, are finite and from ``low`` to ``high``."""
+    for name in names:
+        value = getattr(config, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not (math.isfinite(number) and low <= number <= high):
+                reach = f"values of {low:g} or more" if high == math.inf else f"values from {low:g} to {high:g}"
+                raise ConfigError(f"{name} needs {reach}, got {value}; correct it.")
+
+
+def _above_zero(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not (math.isfinite(number) and number > 0):
+                raise ConfigError(f"{name} needs values above 0, got {value}; correct it.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +75,19 @@ class CohortConfig:
         find_organs(self.around)
         if self.source != "phantom" and not self.path:
             raise ConfigError(f"A cohort of source {self.source!r} needs a path, got none; give the cohort's folder.")
+        _within(self, 1, math.inf, "cases")
+        _within(self, 0, _LARGEST_SEED, "seed")
+        _within(self, 0, math.inf, "variation", "margin_mm", "fold")
+        _above_zero(self, "share", "pixel_mm", "slice_mm")
+        index, folds = self.fold
+        if index >= max(folds, 1):
+            raise ConfigError(
+                f"fold needs a number below that of the folds, got {self.fold}; the first is (0, {folds})."
+            )
+        for name in ("pixel_mm", "slice_mm"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ConfigError(f"{name} needs the smaller number first, got {(low, high)}; exchange them.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +102,11 @@ class NetworkConfig:
     smoke: dict[str, Any] = field(default_factory=dict)
     compile: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("in_channels", "out_channels"):
+            if name in self.arguments or name in self.smoke:
+                raise ConfigError(f"A network's {name} follow from preprocess and organs; leave them out.")
+
 
 @dataclass(frozen=True, slots=True)
 class PatchConfig:
@@ -79,6 +119,11 @@ class PatchConfig:
     predict_kji: tuple[int, int, int] | None = None
     organ_share: float = 0.85
     jitter: float = 0.3
+
+    def __post_init__(self) -> None:
+        _within(self, 1, math.inf, "size_kji", *(["predict_kji"] if self.predict_kji else []))
+        _within(self, 0, 1, "organ_share")
+        _within(self, 0, math.inf, "jitter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +156,13 @@ class AugmentationConfig:
     mr_cut_probability: float = 0.2
     mr_shift_mm: float = 2.0
 
+    def __post_init__(self) -> None:
+        names = [field.name for field in dataclasses.fields(self) if field.name != "in_plane"]
+        shares = [name for name in names if name.endswith("_probability") or name == "mr_dropout"]
+        _within(self, 0, 1, *shares)
+        _within(self, 0, math.inf, *(name for name in names if name not in shares))
+        _above_zero(self, "elastic_knots_mm")
+
 
 LOSS_TERMS = ("dice_cross_entropy", "cross_entropy", "focal", "soft_dice", "generalised_dice", "boundary")
 
@@ -136,6 +188,13 @@ class LossConfig:
         for name in (*self.terms, *self.final_terms):
             if name not in LOSS_TERMS:
                 raise ConfigError(f"No loss is called {name!r}; {nearest(name, LOSS_TERMS)}")
+        if not self.terms:
+            raise ConfigError(f"A loss needs terms, got none; name one or more of {', '.join(LOSS_TERMS)}.")
+        for weights in (self.terms, self.final_terms):
+            if not all(math.isfinite(weight) and weight >= 0 for weight in weights.values()):
+                raise ConfigError(f"The losses' weights need values of 0 or more, got {weights}; correct them.")
+        _within(self, 0, math.inf, "gamma")
+        _above_zero(self, "mixup_alpha")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +235,11 @@ class OptimisationConfig:
             raise ConfigError(f"The schedule 'restarts' needs restart_steps of 1 or more, got {self.restart_steps}.")
         if (self.schedule == "plateau" or self.stop_after) and not self.validate_every:
             raise ConfigError("The schedule 'plateau' and stop_after follow the validation loss; set validate_every.")
+        _within(self, 1, math.inf, "steps", "batch_size", "validation_patches", "checkpoint_every")
+        _within(self, 0, math.inf, "learning_rate", "least_learning_rate", "weight_decay", "gradient_clip")
+        _within(self, 0, math.inf, "warmup_steps", "restart_steps", "patience", "validate_every", "stop_after")
+        _within(self, 0, math.inf, "loader_workers")
+        _within(self, 0, 1, "decay_share", "ema_decay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +269,11 @@ class TrainConfig:
     optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w .+-]*", self.name):
+            raise ConfigError(f"name is that of the run's folder, got {self.name!r}; use letters, digits, . + - and _.")
+        if not self.cohorts:
+            raise ConfigError("A training needs cases; name one or more cohorts.")
+        _within(self, 0, _LARGEST_SEED, "seed")
         if not 0.0 <= self.freeze < 1.0:
             raise ConfigError(f"freeze is a share of the layers from 0 up to 1 (excluded), got {self.freeze}.")
         if self.optimisation.validate_every and not (self.selection or self.validation):
@@ -225,9 +294,10 @@ class TrainConfig:
 def load_config(path: Path) -> TrainConfig:
     """Read a YAML file; unknown keys and ill-typed values raise ``ConfigError`` naming the key."""
     try:
-        data = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"The configuration {path} cannot be read ({error}); give a YAML file.") from error
+        data = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"The configuration {path} cannot be read ({reason}); give a YAML file.") from error
     if not isinstance(data, dict):
         raise ConfigError(f"The configuration {path} holds no keys; see HNSegTraining/configs for examples.")
     return from_plain(TrainConfig, data, where=f"the configuration {path.name}")
@@ -271,3 +341,14 @@ def smoke(config: TrainConfig) -> TrainConfig:
 
 
 _SMOKE_KJI = (32, 64, 64)
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML would keep the last of two equal keys without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        name, count = names.most_common(1)[0] if names else ("", 0)
+        if count > 1:
+            raise yaml.constructor.ConstructorError(problem=f"{name!r} is set twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)

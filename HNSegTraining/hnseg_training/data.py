@@ -44,15 +44,16 @@ class PatchData(pl.LightningDataModule):  # type: ignore[misc]
         super().__init__()
         self.prepare_data_per_node = False
         self.config = config
-        self.unseen = dataclasses.replace(
-            config,
-            cohorts=config.selection or config.validation,
-            augmentation=UNCHANGED,
-            seed=config.seed + _VALIDATION_SEED,
-        )
         self.folder = folder
         self.done = done
         self.on_progress = on_progress
+
+    @property
+    def unseen(self) -> TrainConfig:
+        """What the patches of the validation loss are drawn by."""
+        config, seed = self.config, self.config.seed + _VALIDATION_SEED
+        cohorts = config.selection or config.validation
+        return dataclasses.replace(config, cohorts=cohorts, augmentation=UNCHANGED, seed=seed)
 
     def prepare_data(self) -> None:
         """Preprocess every case and note what they teach; Lightning calls this in the first process, others wait.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hnseg.errors import ConfigError
 from hnseg.models.architectures.planar import Planar
 from hnseg.models.networks import SubpixelUNet, build_network
 from hnseg_training.classes import to_classes
@@ -140,6 +141,13 @@ def channels(config: TrainConfig) -> dict[str, int]:
 
 def _network(config: TrainConfig) -> nn.Module:
     network = build_network(config.network.name, **channels(config), **config.network.arguments)
+    divisor = getattr(network, "divisor", (1, 1, 1))
+    for patch in (config.patch.size_kji, config.patch.predict_kji or config.patch.size_kji):
+        if any(n % d for n, d in zip(patch, divisor, strict=True)):
+            raise ConfigError(
+                f"The network {config.network.name!r} takes patches of multiples of {divisor}, got {patch}; "
+                "correct size_kji or predict_kji."
+            )
     layout = torch.channels_last if isinstance(network, Planar) else torch.channels_last_3d
     return network.to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
