@@ -21,6 +21,9 @@ from hnseg.plain import to_plain
 UNION = " + "
 """Between the organs that were drawn as one structure."""
 
+REFUSED = "refused: "
+"""Before the case in a cohort's note."""
+
 _CARD = {"DSC": "dsc", "HD95 mm": "hd95_mm"}
 
 
@@ -84,12 +87,20 @@ def read_about(path: Path) -> About:
 
 
 def read_scores(path: Path, *, system: str) -> dict[str, Cohort]:
-    """What ``write_scores`` wrote, by title, under the name of a system. ``UnreadableFile`` if it is something else."""
+    """What ``write_scores`` wrote, by title, under the name of a system. ``UnreadableFile`` if it is something else.
+
+    The cases that the engine refused are notes of their title's cohort.
+    """
     try:
-        cases = json.loads(path.read_text())["cases"]
+        document = json.loads(path.read_text())
+        refused = document["about"]["failed"]
         return {
-            title: Cohort(system, tuple((name, _scores(plain)) for name, plain in scored.items()))
-            for title, scored in cases.items()
+            title: Cohort(
+                system,
+                tuple((name, _scores(plain)) for name, plain in scored.items()),
+                tuple(f"{REFUSED}{line}" for line in refused if f", {title}: " in line),
+            )
+            for title, scored in document["cases"].items()
         }
     except _UNLIKE as error:
         raise _no_scores(path, error) from error

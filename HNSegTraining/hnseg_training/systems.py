@@ -127,7 +127,11 @@ def pool(system: str, parts: Sequence[Mapping[str, Cohort]]) -> dict[str, Cohort
     """The folds' cases together, by title."""
     titles = dict.fromkeys(title for part in parts for title in part)
     return {
-        title: Cohort(system, tuple(case for part in parts if title in part for case in part[title].cases))
+        title: Cohort(
+            system,
+            tuple(case for part in parts if title in part for case in part[title].cases),
+            tuple(note for part in parts if title in part for note in part[title].notes),
+        )
         for title in titles
     }
 

@@ -1,6 +1,5 @@
 """Scores as files, systems against each other, folds."""
 
-import dataclasses
 import json
 from dataclasses import replace
 
@@ -83,8 +82,9 @@ def validated(_bundle, _cohorts, *, output, of, on_progress):
 
 
 def test_scores_survive_the_file(tmp_path):
-    before = {TITLE: cohort("ours", BETTER, miss=(2,))}
-    write_scores(tmp_path / "scores.json", before, model="ours", version="1", failed=["case 9: no body"])
+    before = {TITLE: replace(cohort("ours", BETTER, miss=(2,)), notes=(f"refused: case 9, {TITLE}: no body",))}
+    failed = [f"case 9, {TITLE}: no body", f"case 9, {TITLE} + MR: no body"]
+    write_scores(tmp_path / "scores.json", before, model="ours", version="1", failed=failed)
     text = (tmp_path / "scores.json").read_text()
     assert "NaN" not in text
     after = read_scores(tmp_path / "scores.json", system="ours")
@@ -104,14 +104,48 @@ def test_a_better_system_is_first_and_its_difference_is_tested(tmp_path):
     first, second = cohort("plain", WORSE), cohort("residual", BETTER)
     text = compare_systems([{TITLE: first}, {TITLE: second}], tmp_path)
     plain, residual = ([cell.strip() for cell in line.split("|")] for line in text.splitlines() if "| 6 |" in line)
-    assert residual[8] == "+0.100"
-    assert float(residual[9]) == pytest.approx(2 / 2**6, rel=1e-2), "six differences of one sign: 2 / 2⁶"
-    assert (plain[10], residual[10]) == ("2", "1")
-    low, high = (float(value) for value in residual[4].split(" … "))
+    assert residual[9] == "+0.100"
+    assert float(residual[10]) == pytest.approx(2 / 2**6, rel=1e-2), "six differences of one sign: 2 / 2⁶"
+    assert (plain[11], residual[11]) == ("2", "1")
+    low, high = (float(value) for value in residual[5].split(" … "))
     assert low < sum(BETTER) / 6 - 0.1 < high, "the mean over both organs"
     page = (tmp_path / "phantom-ct.html").read_text()
     assert page.count("data:image/svg") >= 2
     assert json.loads((tmp_path / "phantom-ct.json").read_text())["ranking"][0]["system"] == "residual"
+
+
+def cells(text, system):
+    (line,) = (line for line in text.splitlines() if line.startswith(f"| {system} |"))
+    return [cell.strip() for cell in line.split("|")][1:-1]
+
+
+def test_every_column_is_of_the_cases_and_structures_that_all_systems_have(tmp_path):
+    """By hand: case 0 has one organ more than case 1, so that means over organs and over cases differ."""
+    nobody = (
+        "nothing drawn",
+        Scores((replace(row("Brainstem", 0.0), reference_ml=0.0, dsc=float("nan")),), 2.0, 400.0),
+    )
+    only_first = ("case 2", Scores((row("Brainstem", 0.1),), 2.0, 400.0))
+
+    def cases(more, *, miss=False):
+        two = row("Brainstem", 0.6 + more), row("Pituitary", 0.4 + more, missed=miss)
+        return ("case 0", Scores(two, 2.0, 400.0)), ("case 1", Scores((row("Brainstem", 0.9),), 2.0, 400.0))
+
+    first = Cohort("first", (*cases(0.0, miss=True), nobody, only_first))
+    extra = ("case 1", Scores((row("Brainstem", 0.9), row("Lips", 0.2)), 2.0, 400.0))
+    second = Cohort("second", (cases(0.1)[0], extra, nobody), (f"refused: case 2, {TITLE}: no body",))
+    text = compare_systems([{TITLE: first}, {TITLE: second}], tmp_path)
+    assert cells(text, "first")[1:4] == ["2", "0", "0.600"], "(0.6 + 0) / 2 = 0.3; (0.3 + 0.9) / 2"
+    assert cells(text, "second")[1:4] == ["2", "1", "0.750"], "(0.7 + 0.5) / 2 = 0.6; (0.6 + 0.9) / 2"
+    assert cells(text, "second")[8] == "+0.150"
+    assert cells(text, "first")[4] == "0.300 … 0.900", "an interval of two cases is between them"
+    assert cells(text, "first")[6:8] == ["104.5", "1"], "(12 + 400 of the diagonal) / 2 = 206; (206 + 3) / 2"
+    assert "refused: case 2" in (tmp_path / "phantom-ct.html").read_text()
+
+
+def test_systems_without_a_common_case_are_refused(tmp_path):
+    with pytest.raises(InputError, match="share no scored case of 'phantom, CT'"):
+        compare_systems([{TITLE: cohort("x", BETTER)}, {TITLE: cohort("y", BETTER, start=6)}], tmp_path)
 
 
 def test_systems_that_share_no_cohort_are_refused(tmp_path):
@@ -214,8 +248,10 @@ def test_a_system_that_can_be_scored_on_nothing_is_refused_before_any_training(t
 
 
 def test_pooling_keeps_titles_apart():
-    pooled = pool("x", [{"a": cohort("x", BETTER[:2])}, {"a": cohort("x", BETTER[2:3]), "b": cohort("x", WORSE)}])
+    noted = replace(cohort("x", BETTER[:2]), notes=("refused: case 9",))
+    pooled = pool("x", [{"a": noted}, {"a": cohort("x", BETTER[2:3]), "b": cohort("x", WORSE)}])
     assert {title: len(found.cases) for title, found in pooled.items()} == {"a": 3, "b": 6}
+    assert pooled["a"].notes == ("refused: case 9",)
 
 
 def test_trained_and_validated_systems_are_only_read(tmp_path, capsys):
@@ -282,7 +318,7 @@ def test_scores_are_of_one_checkpoint_and_one_set_of_cases(scores_of, tmp_path):
     (run / "checkpoints" / "last.ckpt").write_bytes(b"trained on")
     assert scores_of(SIX) == (6, True)
     assert scores_of(SIX) == (6, False)
-    assert scores_of(dataclasses.replace(SIX, validation=(CohortConfig(cases=7),))) == (6, True)
+    assert scores_of(replace(SIX, validation=(CohortConfig(cases=7),))) == (6, True)
 
 
 @pytest.mark.parametrize(
@@ -301,15 +337,15 @@ def test_a_run_that_was_trained_otherwise_is_refused_by_compare(scores_of, tmp_p
     trained(tmp_path / "x", SIX)
     with pytest.raises(ConfigError, match=r"other settings .*\(optimisation\.steps: 2000, not 5000\)"):
         scores_of(with_steps(SIX, 5000))
-    assert scores_of(dataclasses.replace(SIX, title="A better title"))[1]
+    assert scores_of(replace(SIX, title="A better title"))[1]
 
 
 def test_where_a_run_s_cohorts_lie_may_be_written_in_two_ways(scores_of, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    told = dataclasses.replace(SIX, cohorts=(CohortConfig(source="curated", path="cohort"),))
+    told = replace(SIX, cohorts=(CohortConfig(source="curated", path="cohort"),))
     trained(tmp_path / "x", told)
     cohorts = (CohortConfig(source="curated", path=str(tmp_path / "cohort")),)
-    assert scores_of(dataclasses.replace(told, cohorts=cohorts))[0] == 6
+    assert scores_of(replace(told, cohorts=cohorts))[0] == 6
 
 
 @pytest.mark.parametrize(
