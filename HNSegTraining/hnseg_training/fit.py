@@ -75,6 +75,7 @@ def fit(
         )
         on_progress(0.0, f"Weights from {config.start_from}; anew: {', '.join(fresh) or 'none'}")
     freeze(module.network, config.freeze)
+    module.train()
     if config.network.compile:
         module.network.compile()
     rank_zero_only(begin)(config, folder, resume=resume)

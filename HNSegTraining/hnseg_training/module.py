@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import lightning.pytorch as pl
 import numpy as np
@@ -19,6 +19,7 @@ from hnseg_training.mixup import draw_mix, mixed
 from hnseg_training.objective import Objective, adapted_weights, merge_classes
 from hnseg_training.patches import Patch
 from hnseg_training.schedule import optimiser, scheduler
+from hnseg_training.transfer import frozen_norms
 
 
 class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
@@ -36,6 +37,13 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]
         weights = _class_weights(config)
         self.objective = Objective(config.loss, weights.clone(), planar=planar)
         self.yardstick = Objective(config.loss, weights, planar=planar)
+
+    def train(self, mode: bool = True) -> Self:
+        """Frozen batch norms go on as they predict."""
+        super().train(mode)
+        for norm in frozen_norms(self.network):
+            norm.eval()
+        return self
 
     def training_step(self, batch: Patch, batch_index: int) -> Tensor:
         """Loss of one batch; logged with its terms."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import torch
@@ -74,3 +74,16 @@ def freeze(network: nn.Module, share: float) -> int:
     for layer in kept:
         layer.requires_grad_(False)
     return len(kept)
+
+
+def frozen_norms(network: nn.Module) -> Iterator[nn.Module]:
+    """The batch norms that ``freeze`` kept, or that follow a layer that it kept and have no weights of their own."""
+    kept = False
+    for layer in network.modules():
+        weights = list(layer.parameters(recurse=False))
+        kept = not any(weight.requires_grad for weight in weights) if weights else kept
+        if kept and isinstance(layer, _BATCH_NORMS):
+            yield layer
+
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -59,10 +59,9 @@ def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def starting_weights(source: Path) -> dict[str, Tensor]:
-    """The network's weights in a run's last checkpoint (their running average) or in a bundle."""
-    checkpoint = source / CHECKPOINTS / CHECKPOINT
-    if checkpoint.exists():
-        return averaged_weights(checkpoint)
+    """The network's weights in a run (those that are exported of it) or in a bundle."""
+    if any((source / CHECKPOINTS / name).exists() for name in (BEST, CHECKPOINT)):
+        return averaged_weights(best_checkpoint(source))
     if (source / METADATA).exists():
         return dict(open_bundle(source).load_network().state_dict())
     raise ConfigError(f"start_from names {source}, which is neither a run nor a bundle; give one of these.")

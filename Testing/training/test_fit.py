@@ -283,6 +283,27 @@ def test_training_starts_from_a_bundle(config, tmp_path):
         torch.testing.assert_close(weights[name], weight, rtol=1e-3, atol=1e-5)  # a bundle holds half precision
 
 
+def test_training_starts_from_what_is_exported_of_another_run(config, tmp_path):
+    checkpoints = tmp_path / "run" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    for name, value in (("best", 1.0), ("last", 2.0)):
+        torch.save({"state_dict": {"network.w": torch.tensor(value)}, "global_step": 1}, checkpoints / f"{name}.ckpt")
+    assert starting_weights(tmp_path / "run")["w"] == 1.0
+
+
+def test_frozen_batch_norms_keep_their_statistics_and_others_do_not(config, tmp_path):
+    network = NetworkConfig("rrse_unet", {"filters": [4, 8], "norm": "batch"})
+    settings = dataclasses.replace(config.optimisation, steps=2, validate_every=1, validation_patches=1, ema_decay=0.0)
+    first = dataclasses.replace(config, network=network, validation=config.cohorts, optimisation=settings)
+    fit(first, tmp_path / "first", on_progress=silent)
+    frozen = dataclasses.replace(first, start_from=str(tmp_path / "first"), freeze=0.5)
+    after = averaged_weights(fit(frozen, tmp_path / "second", on_progress=silent, transfer=True))
+    before = starting_weights(tmp_path / "first")
+    changed = [not torch.equal(before[name], after[name]) for name in before if name.endswith("running_mean")]
+    assert changed == sorted(changed)
+    assert set(changed) == {False, True}
+
+
 def test_a_start_that_is_neither_run_nor_bundle_is_refused(config, tmp_path):
     with pytest.raises(ConfigError, match="neither a run nor a bundle"):
         fit(dataclasses.replace(config, start_from=str(tmp_path)), tmp_path / "run", on_progress=silent)
