@@ -49,8 +49,7 @@ def draw_affine(
     angles = rng.uniform(-config.rotation_deg, config.rotation_deg, 3) * ((1, 0, 0) if config.in_plane else (1, 1, 1))
     zoom = np.exp(rng.uniform(-config.zoom, config.zoom, 3) * 0.4 + rng.uniform(-config.zoom, config.zoom) * 0.6)
     turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * zoom
-    voxels = np.ones(3) if spacing_kji is None else spacing_kji
-    return np.asarray(turn * voxels / voxels[:, None])
+    return _in_voxels(turn, np.ones(3) if spacing_kji is None else spacing_kji)
 
 
 def draw_elastic(
@@ -76,20 +75,25 @@ def draw_intensity(rng: np.random.Generator, config: AugmentationConfig, channel
 
 
 def draw_modality_loss(
-    rng: np.random.Generator, config: AugmentationConfig, size_kji: tuple[int, int, int], voxel_mm: float
+    rng: np.random.Generator, config: AugmentationConfig, size_kji: tuple[int, int, int], spacing_kji: Matrix
 ) -> ModalityLoss:
-    """Whether the MR is missing, cut or misaligned."""
-    reach = max(0, round(config.mr_shift_mm / voxel_mm))
-    k, j, i = (int(v) for v in rng.integers(-reach, reach + 1, 3))
+    """Whether the MR is missing, cut or misaligned; shift and turn are the patient's (mm)."""
+    k, j, i = (int(rng.integers(-reach, reach + 1)) for reach in np.rint(config.mr_shift_mm / spacing_kji).astype(int))
     cut = int(rng.integers(0, size_kji[0])) if rng.random() < config.mr_cut_probability else 0
     drop = bool(rng.random() < config.mr_dropout)
-    return ModalityLoss(drop, cut, (k, j, i), _small_turn(rng, config.mr_turn_deg))
+    return ModalityLoss(drop, cut, (k, j, i), _small_turn(rng, config.mr_turn_deg, spacing_kji))
 
 
-def _small_turn(rng: np.random.Generator, degrees: float) -> Matrix | None:
+def _small_turn(rng: np.random.Generator, degrees: float, spacing_kji: Matrix) -> Matrix | None:
     if not degrees:
         return None
-    return np.asarray(Rotation.from_euler("xyz", rng.uniform(-degrees, degrees, 3), degrees=True).as_matrix())
+    turn = Rotation.from_euler("xyz", rng.uniform(-degrees, degrees, 3), degrees=True).as_matrix()
+    return _in_voxels(turn, spacing_kji)
+
+
+def _in_voxels(matrix_mm: Matrix, spacing_kji: Matrix) -> Matrix:
+    """The same map of the patient (mm) between voxel offsets."""
+    return np.asarray(matrix_mm * spacing_kji / spacing_kji[:, None])
 
 
 def mirror(image: Tensor, labels: Tensor, merge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,9 +129,20 @@ def apply_modality_loss(image: Tensor, loss: ModalityLoss, *, ct_channels: int) 
     if loss.turn is not None:
         changed[ct_channels:] = _turned_mr(changed[ct_channels:], loss.turn)
     if any(loss.shift_kji):
-        changed[ct_channels:] = torch.roll(changed[ct_channels:], loss.shift_kji, dims=(1, 2, 3))
+        changed[ct_channels:] = _shifted(changed[ct_channels:], loss.shift_kji)
     changed[ct_channels:, : loss.cut_below] = 0
     return changed
+
+
+def _shifted(mr: Tensor, shift_kji: tuple[int, int, int]) -> Tensor:
+    """The MR moved by whole voxels; what comes in from beyond the patch is 0, and so is its valid mask."""
+    moved = torch.zeros_like(mr)
+    size = mr.shape[1:]
+    target = tuple(slice(max(0, by), n + min(0, by)) for by, n in zip(shift_kji, size, strict=True))
+    source = tuple(slice(max(0, -by), n + min(0, -by)) for by, n in zip(shift_kji, size, strict=True))
+    if all(abs(by) < n for by, n in zip(shift_kji, size, strict=True)):
+        moved[(slice(None), *target)] = mr[(slice(None), *source)]
+    return moved
 
 
 def _turned_mr(mr: Tensor, turn: Matrix) -> Tensor:

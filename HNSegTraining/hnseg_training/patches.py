@@ -98,7 +98,7 @@ class PatchDataset(IterableDataset[Patch]):
         if streaks is not None:
             image = apply_streaks(image, streaks, config.preprocess.ct_windows_hu)
         image = apply_bias(image, rng, config.augmentation)
-        loss = draw_modality_loss(rng, config.augmentation, size, min(config.preprocess.spacing_mm))
+        loss = draw_modality_loss(rng, config.augmentation, size, self.spacing_kji)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         image = apply_modality_loss(image, loss, ct_channels=ct_channels)
         change = draw_intensity(rng, config.augmentation, image.shape[0])

@@ -84,8 +84,32 @@ def test_intensity_never_writes_into_the_mr_where_it_is_not_valid():
 def test_the_mr_is_dropped_about_as_often_as_asked():
     rng = np.random.default_rng(0)
     config = AugmentationConfig(mr_dropout=0.35)
-    dropped = sum(draw_modality_loss(rng, config, (8, 8, 8), 1.5).drop for _ in range(2000))
+    dropped = sum(draw_modality_loss(rng, config, (8, 8, 8), np.full(3, 1.5)).drop for _ in range(2000))
     assert 600 < dropped < 800
+
+
+def test_a_shifted_mr_takes_its_mask_along_and_nothing_comes_in_at_the_other_end():
+    image = torch.zeros(4, 3, 5, 7)
+    image[2] = torch.arange(1.0, 4)[:, None, None]
+    image[3] = 1
+    up = apply_modality_loss(image, ModalityLoss(False, 0, (1, 0, -2)), ct_channels=2)
+    assert up[2, :, 0, 0].tolist() == [0, 1, 2]
+    assert up[3, :, 0, 0].tolist() == [0, 1, 1]
+    assert up[3, 1, 0].tolist() == [1, 1, 1, 1, 1, 0, 0]
+    down = apply_modality_loss(image, ModalityLoss(False, 0, (-1, 0, 0)), ct_channels=2)
+    assert down[2, :, 0, 0].tolist() == [2, 3, 0]
+    alone = apply_modality_loss(image[:, :1], ModalityLoss(False, 0, (1, 0, 0)), ct_channels=2)
+    assert not alone.any(), "a single slice has left the patch"
+
+
+def test_the_mr_is_shifted_and_turned_in_mm():
+    spacing = np.array([3.0, 1.0, 2.0])
+    config = AugmentationConfig(mr_shift_mm=4.0, mr_turn_deg=20.0)
+    drawn = [draw_modality_loss(np.random.default_rng(n), config, (8, 8, 8), spacing) for n in range(100)]
+    assert np.abs([loss.shift_kji for loss in drawn]).max(axis=0).tolist() == [1, 4, 2]
+    turn = drawn[0].turn * spacing[:, None] / spacing
+    np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-9)
+    assert not np.allclose(drawn[0].turn @ drawn[0].turn.T, np.eye(3), atol=1e-2)
 
 
 def sides(shape=(6, 8, 10)):
