@@ -79,6 +79,16 @@ def test_every_system_trains_and_its_bundle_segments(path, tiny_cohort, tmp_path
     assert (tmp_path / "run" / "curves.svg").exists()
 
 
+@each
+def test_every_trained_parameter_has_a_gradient_which_several_processes_wait_for(path, tiny_cohort):
+    config = tiny(path, tiny_cohort)
+    network = build_network(config.network.name, **channels(config), **config.network.arguments)
+    size = (2, channels(config)["in_channels"], *config.patch.size_kji)
+    network(torch.randn(size, generator=torch.Generator().manual_seed(0))).square().mean().backward()
+    waiting = [name for name, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert not waiting
+
+
 @pytest.fixture(scope="module")
 def one_phantom():
     """Every phantom of a smoke run is the same one, rendered once."""

@@ -152,6 +152,8 @@ def unetr(
         network = UNETR(in_channels, out_channels, patch_kji, filters, hidden_size=hidden, mlp_dim=mlp, num_heads=heads)
     except OptionalImportError as error:
         raise ConfigError("MONAI's UNETR needs einops, which is not installed; run `pip install einops`.") from error
+    for block in network.vit.blocks:
+        block.norm_cross_attn.requires_grad_(False)  # MONAI builds and never uses it; DDP would wait for its gradient
     return _divisible(network, 16)
 
 
