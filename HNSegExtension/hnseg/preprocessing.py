@@ -34,7 +34,8 @@ class PreprocessSettings:
     ``ct_windows_hu``: each window is one channel, scaled so that its limits become −1 and 1, clipped there.
     ``mr_clip``: MR z-scores (mean and deviation over the MR's foreground) are clipped to ± this.
     ``margin_mm``: how far the working grid reaches beyond the body. ``below_brain_mm``: how far it reaches below the
-    brain, 0 as far as the CT does; of a CT that shows no brain all is taken.
+    brain, 0 as far as the CT does; of a CT that shows no brain all is taken. ``takes_mr``: false for a network of CT
+    alone, which is never shown an MR; its channels stay and are 0.
     """
 
     spacing_mm: tuple[float, float, float] = (1.5, 1.5, 1.5)
@@ -42,6 +43,7 @@ class PreprocessSettings:
     mr_clip: float = 3.0
     margin_mm: float = 6.0
     below_brain_mm: float = 0.0
+    takes_mr: bool = True
 
     def __post_init__(self) -> None:
         if len(self.spacing_mm) != 3 or min(self.spacing_mm) <= 0:
@@ -55,7 +57,7 @@ class PreprocessSettings:
     def channels(self) -> tuple[str, ...]:
         """Names of the channels, in order."""
         windows = tuple(f"CT [{low:g}, {high:g}] HU" for low, high in self.ct_windows_hu)
-        return (*windows, "MR T1 z-score", "MR valid")
+        return (*windows, *(("MR T1 z-score", "MR valid") if self.takes_mr else ("empty", "empty")))
 
     @property
     def padding(self) -> tuple[float, ...]:
@@ -95,10 +97,12 @@ def preprocess(
     """Put CT and MR on the working grid and normalise them.
 
     The working grid runs along the CT's own axes, turned to be nearest to +x, +y, +z of LPS, and covers the body.
-    ``ct_to_mr`` maps CT points to MR points (LPS mm); None means that the two share one frame. Without an MR, and
-    outside its field of view, the last two channels are 0: nothing outside the MR is ever normalised.
+    ``ct_to_mr`` maps CT points to MR points (LPS mm); None means that the two share one frame. Without an MR, for a
+    network that takes none, and outside its field of view, the last two channels are 0: nothing outside the MR is ever
+    normalised.
     """
     body = body_mask(ct)
+    mr = mr if settings.takes_mr else None
     seen = None if mr is None else measured(mr)
     return _network_input(ct, mr, ct_to_mr, body, working_grid(ct, body, settings), settings, seen=seen)
 
@@ -119,7 +123,7 @@ def preprocess_part(
     """
     scale = whole.mr_scale
     body = Volume(whole.body_kji, whole.grid)
-    mr = mr if scale else None
+    mr = mr if scale and settings.takes_mr else None
     return _network_input(ct, mr, ct_to_mr, body, grid, settings, scale=scale, seen=whole.mr_measured)
 
 

@@ -30,10 +30,10 @@ buccal mucosa (Podobnik et al. 2023, doi:10.1002/mp.16197). Figures on phantoms 
 
 def training_data(config: TrainConfig) -> str:
     """One sentence on what the network saw."""
-    parts = []
+    parts, images = [], "CT and T1 MR" if config.preprocess.takes_mr else "CT"
     for cohort in config.cohorts:
         if cohort.source == "phantom":
-            parts.append(f"{cohort.cases} procedural phantoms (all 30 organs, CT and T1 MR)")
+            parts.append(f"{cohort.cases} procedural phantoms (all 30 organs, {images})")
         elif cohort.source == "openkbp":
             parts.append(
                 "real planning CTs of OpenKBP (MIT licence; Babier et al. 2021, doi:10.1002/mp.14845; brainstem, cord, "
@@ -57,8 +57,7 @@ def model_card(config: TrainConfig, metadata: BundleMetadata, measured: Mapping[
         "",
         *_unseen_organs(metadata),
         f"- Network: `{config.network.name}` {json.dumps(metadata.network.arguments)}",
-        f"- Input: {', '.join(config.preprocess.channels)} at {config.preprocess.spacing_mm} mm; without an MR its two "
-        "channels are zero",
+        f"- Input: {', '.join(config.preprocess.channels)} at {config.preprocess.spacing_mm} mm; {_without_mr(config)}",
         f"- Training: {config.optimisation.steps} steps, patches {config.patch.size_kji} (k, j, i), seed "
         f"{config.seed}{_started(config)}; `hnseg-train fit --config HNSegTraining/configs/…` repeats it",
         *_second_looks(metadata),
@@ -69,6 +68,12 @@ def model_card(config: TrainConfig, metadata: BundleMetadata, measured: Mapping[
         *_worst(measured),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _without_mr(config: TrainConfig) -> str:
+    if config.preprocess.takes_mr:
+        return "without an MR its two channels are zero"
+    return "the network takes no MR: its two channels are always zero"
 
 
 def _started(config: TrainConfig) -> str:

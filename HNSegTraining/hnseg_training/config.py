@@ -133,6 +133,7 @@ class AugmentationConfig:
     ``in_plane``: turn about the body's axis only, as for 2D networks.
     ``elastic_mm``: deviation of a smooth displacement whose knots are ``elastic_knots_mm`` apart. ``bias``: largest
     coefficient of MONAI's bias field of the MR. ``streak_hu``: strength of metal streaks in the CT.
+    ``mr_dropout``: at 1 the network takes no MR, as with ``preprocess.takes_mr: false``.
     """
 
     mirror_probability: float = 0.0
@@ -279,6 +280,8 @@ class TrainConfig:
         if self.optimisation.validate_every and not (self.selection or self.validation):
             raise ConfigError("validate_every needs cases that are not trained on; name cohorts under validation.")
         find_organs(self.organs)
+        if self.augmentation.mr_dropout >= 1.0:
+            object.__setattr__(self, "preprocess", dataclasses.replace(self.preprocess, takes_mr=False))
 
     @property
     def classes(self) -> tuple[Organ, ...]:

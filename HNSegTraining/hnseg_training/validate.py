@@ -37,8 +37,8 @@ def validate(
 ) -> dict[str, Cohort]:
     """Segment every case with MR (where it has one) and without; write all scores as JSON and return them by title.
 
-    The MR is registered by the engine, not placed by the truth, unless the cohort calls it registered. Scored are the
-    organs that were drawn and that the model knows, unions as one; ``cases`` limits each cohort. A case that the engine
+    A model that takes no MR is shown none. The MR is registered by the engine, not placed by the truth, unless the
+    cohort calls it registered. Scored are the organs that were drawn and that the model knows, unions as one; ``cases`` limits each cohort. A case that the engine
     refuses, or that shows nothing to score, is named under ``failed``. ``InputError`` if there is no case at all.
     ``of`` is the digest that the file keeps of the run's network, cases and configuration.
     The file, in which the model's confidence stands beside the scores, is rewritten after each case; pictures of the
@@ -56,7 +56,7 @@ def validate(
         names = structure_names(case, bundle.metadata.organs)
         if not names:
             failed.append(f"{case.name}: nothing is drawn that the model knows")
-        for title, mr in _modes(cohort, case) if names else ():
+        for title, mr in _modes(cohort, case, takes_mr=bundle.metadata.takes_mr) if names else ():
             try:
                 result = segment(case.ct, mr, bundle=bundle, options=SegmentOptions(), ct_to_mr=_place(cohort, case))
             except HNSegError as error:
@@ -106,9 +106,9 @@ def _kind(cohort: CohortConfig) -> str:
     return cohort.source if cohort.variation == 1 else f"{cohort.source} varied {cohort.variation:g} times"
 
 
-def _modes(cohort: CohortConfig, case: RawCase) -> list[tuple[str, Volume | None]]:
+def _modes(cohort: CohortConfig, case: RawCase, *, takes_mr: bool) -> list[tuple[str, Volume | None]]:
     cases = _kind(cohort)
-    if case.mr is None:
+    if case.mr is None or not takes_mr:
         return [(f"{cases}, CT", None)]
     return [(f"{cases}, CT + MR", case.mr), (f"{cases}, CT", None)]
 

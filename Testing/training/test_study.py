@@ -93,7 +93,8 @@ def test_a_second_image_whose_place_is_known_is_not_registered(patient, target, 
         raise InputError("enough")
 
     monkeypatch.setattr(validate, "segment", look)
-    bundle = SimpleNamespace(name="x", metadata=SimpleNamespace(version="1", organs=tuple(BY_NAME)))
+    about = SimpleNamespace(version="1", takes_mr=True, organs=tuple(BY_NAME))
+    bundle = SimpleNamespace(name="x", metadata=about)
     cohort = CohortConfig(source="hanseg", path=str(target.parent), registered=True)
     cases = case_loaders(cohort)
     monkeypatch.setattr(validate, "case_loaders", lambda _: cases)

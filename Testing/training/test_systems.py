@@ -15,12 +15,14 @@ from hnseg.organs import find_organ
 from hnseg_training import sources
 from hnseg_training.cases import prepare
 from hnseg_training.cli import main
-from hnseg_training.config import CohortConfig, load_config, smoke, with_steps
+from hnseg_training.config import AugmentationConfig, CohortConfig, TrainConfig, load_config, smoke, with_steps
+from hnseg_training.data import PatchData
 from hnseg_training.export import export
 from hnseg_training.fit import averaged_weights, fit
 from hnseg_training.module import _overlaps, channels
 from hnseg_training.patches import PatchDataset
 from hnseg_training.systems import transfer
+from hnseg_training.validate import validate
 
 CONFIGS = sorted((Path(__file__).parents[2] / "HNSegTraining" / "configs").glob("*.yaml"))
 each = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -87,6 +89,24 @@ def test_every_trained_parameter_has_a_gradient_which_several_processes_wait_for
     network(torch.randn(size, generator=torch.Generator().manual_seed(0))).square().mean().backward()
     waiting = [name for name, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
     assert not waiting
+
+
+def test_a_system_of_ct_alone_is_never_shown_an_mr(tiny_cohort, tmp_path):
+    config = tiny(next(path for path in CONFIGS if path.stem == "res3dunet"), tiny_cohort)
+    data = PatchData(config, tmp_path / "run", done=0, on_progress=silent)
+    assert all(not patch["image"][:, -2:].any() for patch in data.val_dataloader())
+    fit(with_steps(config, 1), tmp_path / "run", on_progress=silent)
+    bundle = export(config, tmp_path / "run", tmp_path / config.name)
+    assert not bundle.metadata.takes_mr
+    assert "the network takes no MR" in (bundle.folder / "docs" / "README.md").read_text()
+    scores = validate(bundle, config.validation, output=tmp_path / "scores.json", cases=1, on_progress=silent)
+    assert list(scores) == ["hanseg, CT"]
+
+
+def test_an_mr_that_is_always_dropped_is_not_taken():
+    config = TrainConfig(name="x", augmentation=AugmentationConfig(mr_dropout=1.0))
+    assert not config.preprocess.takes_mr
+    assert TrainConfig(name="x").preprocess.takes_mr
 
 
 @pytest.fixture(scope="module")

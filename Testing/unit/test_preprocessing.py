@@ -1,5 +1,7 @@
 """Preprocessing: the working grid follows the CT in physical space, and nothing outside the MR is normalised."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -10,7 +12,7 @@ from hnseg.image.body import body_mask
 from hnseg.image.grid import Grid
 from hnseg.image.orient import canonical
 from hnseg.image.volume import Volume
-from hnseg.preprocessing import PreprocessSettings, mr_channels, preprocess, scale_window
+from hnseg.preprocessing import PreprocessSettings, mr_channels, preprocess, preprocess_part, scale_window
 
 SETTINGS = PreprocessSettings(spacing_mm=(4.0, 4.0, 4.0))
 CENTRE = np.array([12.0, -30.0, 55.0])
@@ -96,6 +98,17 @@ def test_without_an_mr_its_channels_are_zero():
     given = preprocess(ball_ct(GRIDS["axial"]), settings=SETTINGS)
     assert given.array_ckji.shape[0] == len(SETTINGS.channels) == 4
     assert not given.array_ckji[2:].any()
+
+
+def test_a_network_that_takes_no_mr_is_shown_none():
+    ct = ball_ct(GRIDS["axial"])
+    settings = dataclasses.replace(SETTINGS, takes_mr=False)
+    given = preprocess(ct, ct, settings=settings)
+    assert given.array_ckji.shape[0] == len(settings.channels) == 4
+    assert not given.array_ckji[2:].any()
+    assert given.mr_scale is None
+    whole = preprocess(ct, ct, settings=SETTINGS)
+    assert not preprocess_part(ct, ct, grid=whole.grid, settings=settings, whole=whole).array_ckji[2:].any()
 
 
 def test_the_mr_is_found_through_the_transform_and_is_zero_beyond_its_field_of_view():

@@ -118,15 +118,17 @@ def segment(
     """Segment one patient on the CT's grid.
 
     ``ct``: HU. ``mr``: registered to the CT here, unless ``ct_to_mr`` says where it lies (maps CT points to MR points,
-    LPS mm). An MR whose registration fails is not used, and a warning says so. ``networks``: the bundle's
-    (``Bundle.load_networks``), if they are loaded already. Raises ``InputError`` for images that cannot be used,
-    ``ModelError``, ``DeviceError``; whatever ``on_progress`` raises passes through.
+    LPS mm). An MR whose registration fails, or of which the model takes none, is not used, and a warning says so.
+    ``networks``: the bundle's (``Bundle.load_networks``), if they are loaded already. Raises ``InputError`` for images
+    that cannot be used, ``ModelError``, ``DeviceError``; whatever ``on_progress`` raises passes through.
     """
     options, settings = options or SegmentOptions(), bundle.metadata
     stages = _Stages(on_progress or (lambda _fraction, _sentence: None))
     device = pick_device(options.device)
+    unused = _unused_warnings(mr, settings)
+    mr = mr if settings.takes_mr else None
     with stages.stage("checks", 0.00, 0.02, "Checking the images"):
-        warnings = list(check_pair(ct, mr))
+        warnings = [*unused, *check_pair(ct, mr)]
     with stages.stage("model", 0.02, 0.03, "Loading the model"):
         first, *fine = networks or bundle.load_networks(device)
     with stages.stage("location", 0.03, 0.06, "Finding the head and neck"), cpu_threads(options.threads):
@@ -334,6 +336,12 @@ def _coverage(given: NetworkInput, mr: Volume | None) -> float:
     if mr is None or given.mr_scale is None or not given.body_kji.any():
         return 0.0
     return float(given.array_ckji[-1][given.body_kji].mean())
+
+
+def _unused_warnings(mr: Volume | None, metadata: BundleMetadata) -> tuple[str, ...]:
+    if mr is None or metadata.takes_mr:
+        return ()
+    return (f"The MR was left out, since the model {metadata.name} was trained on CT alone.",)
 
 
 def _coverage_warnings(given: NetworkInput, mr: Volume | None, metadata: BundleMetadata) -> tuple[str, ...]:

@@ -177,7 +177,7 @@ def make_record(
     from hnseg.inference.review import result_warnings
 
     metadata = result.bundle.metadata
-    given = {"ct": (request.ct, images.ct), "mr": (request.mr, images.mr)}
+    given = {"ct": (request.ct, images.ct), "mr": (request.mr, images.mr if metadata.takes_mr else None)}
     return RunRecord(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=_versions(),

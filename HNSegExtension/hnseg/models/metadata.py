@@ -201,6 +201,11 @@ class BundleMetadata:
             find_organ(name)
         if len({stage.name for stage in self.stages}) < len(self.stages):
             raise ConfigError("Two stages have the same name; give each its own.")
+        for stage in self.stages:
+            if stage.preprocess.takes_mr and not self.preprocess.takes_mr:
+                raise ConfigError(
+                    f"The second look {stage.name!r} takes an MR, the first network none; train both with one takes_mr."
+                )
 
     @property
     def label_values(self) -> tuple[int, ...]:
@@ -218,6 +223,13 @@ class BundleMetadata:
         if self.nnunet is not None:
             return tuple(f"{channel.image.upper()}, {channel.scheme}" for channel in self.nnunet.channels)
         return self.preprocess.channels
+
+    @property
+    def takes_mr(self) -> bool:
+        """Whether an MR beside the CT has a part in the result."""
+        if self.nnunet is not None:
+            return any(channel.image == "mr" for channel in self.nnunet.channels)
+        return self.preprocess.takes_mr
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -262,7 +274,7 @@ def monai_metadata(metadata: BundleMetadata, *, versions: Mapping[str, str]) -> 
         "copyright": f"HNSeg contributors, {metadata.licence}",
         "data_source": metadata.training_data,
         "data_type": "nrrd",
-        "image_classes": "CT and T1 MR, normalised as channel_def says",
+        "image_classes": f"{'CT and T1 MR' if metadata.takes_mr else 'CT'}, normalised as channel_def says",
         "label_classes": "integer data, one value per organ",
         "pred_classes": "logits, one channel per class",
         "intended_use": "Research use only, not a medical device",
@@ -271,7 +283,7 @@ def monai_metadata(metadata: BundleMetadata, *, versions: Mapping[str, str]) -> 
                 "image": {
                     "type": "image",
                     "format": "multimodal",
-                    "modality": "CT, MR",
+                    "modality": "CT, MR" if metadata.takes_mr else "CT",
                     "num_channels": len(channels),
                     "spatial_shape": patch,
                     "dtype": "float32",

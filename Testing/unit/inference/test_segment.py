@@ -202,6 +202,17 @@ def look_twice(with_mr: bool = False, **options: Any) -> SegmentResult:
     return segment(ct(), mr() if with_mr else None, bundle=TWO_LOOKS, networks=networks, **options)
 
 
+def test_an_mr_that_the_model_does_not_take_is_left_out_and_a_warning_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "register_rigid", None)
+    alone = replace(BUNDLE.metadata, preprocess=replace(BUNDLE.metadata.preprocess, takes_mr=False))
+    bundle = Bundle(BUNDLE.folder, alone)
+    result = segment(ct(), mr(), bundle=bundle, networks=(KnownAnswer(),))
+    assert "The MR was left out, since the model known-answer was trained on CT alone." in result.warnings
+    assert (result.ct_to_mr, result.mr_coverage) == (None, 0.0)
+    np.testing.assert_array_equal(result.labels.array_kji, run().labels.array_kji)
+    assert not [said for said in segment(ct(), bundle=bundle, networks=(KnownAnswer(),)).warnings if "MR" in said]
+
+
 def test_a_second_look_on_a_finer_grid_decides_its_organ_and_leaves_the_others() -> None:
     once, twice = run(True, ct_to_mr=ct_to_mr()), look_twice(True, ct_to_mr=ct_to_mr())
     truth = ball(CT_GRID, STEM_AT, 17.0)

@@ -16,7 +16,14 @@ from safetensors.torch import load_file, save_file
 from hnseg.errors import ConfigError, InputError, ModelError, OutputError
 from hnseg.models.bundle import Bundle, open_bundle, verify_bundle, write_bundle
 from hnseg.models.calibration import Calibration
-from hnseg.models.metadata import BundleMetadata, FineStage, InputLimits, NetworkSettings, PostprocessSettings
+from hnseg.models.metadata import (
+    BundleMetadata,
+    FineStage,
+    InputLimits,
+    NetworkSettings,
+    PostprocessSettings,
+    monai_metadata,
+)
 from hnseg.models.networks import build_network
 from hnseg.models.places import MODELS_VARIABLE, search_path
 from hnseg.preprocessing import PreprocessSettings
@@ -350,6 +357,22 @@ def test_a_bundle_with_folds_and_a_finer_stage_comes_back_whole(tmp_path: Path) 
         mean = torch.stack([torch.softmax(member(image), dim=1) for member in alone]).mean(dim=0)
         torch.testing.assert_close(torch.softmax(looks_again(image), dim=1), mean)
         assert first(torch.zeros(1, 4, 8, 16, 24)).shape == (1, 3, 8, 16, 24)
+
+
+def test_a_second_look_with_an_mr_that_the_first_network_never_has_is_refused() -> None:
+    alone = replace(METADATA.preprocess, takes_mr=False)
+    with pytest.raises(ConfigError, match="'cochleas' takes an MR, the first network none; train both"):
+        replace(METADATA, preprocess=alone, stages=(FINE,))
+
+
+@pytest.mark.parametrize(("takes_mr", "modality"), [(True, "CT, MR"), (False, "CT")])
+def test_a_bundle_says_whether_its_network_takes_an_mr(takes_mr: bool, modality: str, tmp_path: Path) -> None:
+    metadata = replace(METADATA, preprocess=replace(METADATA.preprocess, takes_mr=takes_mr))
+    written = write_bundle(tmp_path / "m", metadata=metadata, state_dict=state(), card="", licence_text="")
+    assert open_bundle(written.folder).metadata.takes_mr is takes_mr
+    versions = dict.fromkeys(("monai", "torch", "numpy", "hnseg", "safetensors"), "1")
+    (image,) = monai_metadata(metadata, versions=versions)["network_data_format"]["inputs"].values()
+    assert image["modality"] == modality
 
 
 def test_weights_for_every_network_are_asked_for_by_name(tmp_path: Path) -> None:
