@@ -52,15 +52,39 @@ def draw_affine(
     return _in_voxels(turn, np.ones(3) if spacing_kji is None else spacing_kji)
 
 
-def draw_elastic(
+def draw_bend(
     rng: np.random.Generator, config: AugmentationConfig, size_kji: tuple[int, int, int], spacing_kji: Matrix
 ) -> Tensor | None:
-    """Displacements (3, knots…) in voxels (k, j, i) on a coarse lattice over the patch, or None."""
-    if not config.elastic_probability or rng.random() >= config.elastic_probability:
-        return None
+    """Elastic or grid distortion, or None: displacements (3, knots…) in voxels (k, j, i) on a lattice."""
+    elastic, either = config.elastic_probability, config.elastic_probability + config.grid_probability
+    chance = rng.random() if either else 1.0
+    if chance < elastic:
+        return draw_elastic(rng, config, size_kji, spacing_kji)
+    return draw_grid_distortion(rng, config, size_kji) if chance < either else None
+
+
+def draw_elastic(
+    rng: np.random.Generator, config: AugmentationConfig, size_kji: tuple[int, int, int], spacing_kji: Matrix
+) -> Tensor:
+    """Smooth displacements (3, knots…) in voxels (k, j, i) on a coarse lattice over the patch."""
     knots = np.maximum(np.ceil(np.asarray(size_kji) * spacing_kji / config.elastic_knots_mm), 1).astype(int) + 2
     moves_mm = rng.normal(0.0, config.elastic_mm, (3, *knots))
     return torch.as_tensor(moves_mm / spacing_kji[:, None, None, None], dtype=torch.float32)
+
+
+def draw_grid_distortion(
+    rng: np.random.Generator, config: AugmentationConfig, size_kji: tuple[int, int, int]
+) -> Tensor:
+    """Displacements (3, cells + 1, …) in voxels (k, j, i): along each axis cells widen and narrow, the ends stay."""
+    cells = config.grid_cells
+    regular = np.linspace(0.0, 1.0, cells + 1)
+    moves = np.zeros((3, cells + 1, cells + 1, cells + 1))
+    for axis in range(1 if config.in_plane else 0, 3):
+        widths = 1.0 + rng.uniform(-config.grid_limit, config.grid_limit, cells)
+        knots = np.append(0.0, np.cumsum(widths)) / widths.sum()
+        along = [-1 if n == axis else 1 for n in range(3)]
+        moves[axis] = ((knots - regular) * (size_kji[axis] - 1)).reshape(along)
+    return torch.as_tensor(moves, dtype=torch.float32)
 
 
 def draw_intensity(rng: np.random.Generator, config: AugmentationConfig, channels: int) -> Intensity:
@@ -169,7 +193,7 @@ def sample_affine(
 ) -> tuple[Tensor, Tensor]:
     """A patch around ``centre_kji``, turned by ``matrix``: image linear, labels nearest, ``fill`` outside.
 
-    ``displacement``: of ``draw_elastic``; it moves where each voxel is read, after the turn.
+    ``displacement``: of ``draw_bend``; it moves where each voxel is read, after the turn.
     """
     axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in size_kji]
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)

@@ -131,7 +131,9 @@ class AugmentationConfig:
     """Ranges and probabilities. A mirror swaps the labels of left and right in the same step.
 
     ``in_plane``: turn about the body's axis only, as for 2D networks.
-    ``elastic_mm``: deviation of a smooth displacement whose knots are ``elastic_knots_mm`` apart. ``bias``: largest
+    ``elastic_mm``: deviation of a smooth displacement whose knots are ``elastic_knots_mm`` apart. ``grid_limit``: share
+    by which each of ``grid_cells`` cells along an axis is widened or narrowed; a patch is bent in one way or the other.
+    ``bias``: largest
     coefficient of MONAI's bias field of the MR. ``streak_hu``: strength of metal streaks in the CT.
     ``mr_dropout``: at 1 the network takes no MR, as with ``preprocess.takes_mr: false``.
     """
@@ -140,6 +142,9 @@ class AugmentationConfig:
     elastic_probability: float = 0.0
     elastic_mm: float = 3.0
     elastic_knots_mm: float = 24.0
+    grid_probability: float = 0.0
+    grid_cells: int = 5
+    grid_limit: float = 0.3
     bias_probability: float = 0.0
     bias: float = 0.3
     streak_probability: float = 0.0
@@ -163,6 +168,16 @@ class AugmentationConfig:
         _within(self, 0, 1, *shares)
         _within(self, 0, math.inf, *(name for name in names if name not in shares))
         _above_zero(self, "elastic_knots_mm")
+        if self.elastic_probability + self.grid_probability > 1:
+            raise ConfigError(
+                "A patch is bent in one way or the other: elastic_probability and grid_probability are at most 1 "
+                f"together, got {self.elastic_probability:g} and {self.grid_probability:g}."
+            )
+        if self.grid_cells < 1 or not 0 <= self.grid_limit < 1:
+            raise ConfigError(
+                "Grid distortion needs grid_cells of at least 1 and a grid_limit from 0 up to 1 (excluded, it would "
+                f"fold), got {self.grid_cells} and {self.grid_limit:g}."
+            )
 
 
 LOSS_TERMS = ("dice_cross_entropy", "cross_entropy", "focal", "soft_dice", "generalised_dice", "boundary")

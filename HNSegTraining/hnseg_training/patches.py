@@ -19,7 +19,7 @@ from hnseg_training.augmentation import (
     apply_intensity,
     apply_modality_loss,
     draw_affine,
-    draw_elastic,
+    draw_bend,
     draw_intensity,
     draw_modality_loss,
     mirror,
@@ -75,7 +75,7 @@ class PatchDataset(IterableDataset[Patch]):
         centre = draw_centre(rng, case.points[organ], self.config)
         settings, size = self.config.augmentation, self.config.patch.size_kji
         matrix = draw_affine(rng, settings, self.spacing_kji)
-        image, labels = cut(case, centre, matrix, size, draw_elastic(rng, settings, size, self.spacing_kji))
+        image, labels = cut(case, centre, matrix, size, draw_bend(rng, settings, size, self.spacing_kji))
         merge = torch.from_numpy(case.merge)
         if settings.mirror_probability and rng.random() < settings.mirror_probability:
             image, labels, merge = mirror(image, labels, merge)

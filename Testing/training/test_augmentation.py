@@ -12,7 +12,9 @@ from hnseg_training.augmentation import (
     apply_intensity,
     apply_modality_loss,
     draw_affine,
+    draw_bend,
     draw_elastic,
+    draw_grid_distortion,
     draw_modality_loss,
     mirror,
     sample_affine,
@@ -161,6 +163,39 @@ def test_no_elastic_displacement_folds():
         smooth = torch.nn.functional.interpolate(field[None], size=(48, 64, 64), mode="trilinear", align_corners=True)
         for axis in range(3):
             assert smooth[0, axis].diff(dim=axis).min() > -1.0, "neighbours would change places"
+
+
+def test_grid_distortion_widens_cells_along_each_axis_keeps_the_ends_and_never_folds():
+    config = AugmentationConfig(grid_probability=1.0, grid_cells=4, grid_limit=0.9)
+    size = (9, 13, 17)
+    for seed in range(20):
+        field = draw_grid_distortion(np.random.default_rng(seed), config, size)
+        smooth = torch.nn.functional.interpolate(field[None], size=size, mode="trilinear", align_corners=True)[0]
+        for axis, n in enumerate(size):
+            lines = smooth[axis].movedim(axis, 0) + torch.arange(n)[:, None, None]
+            torch.testing.assert_close(lines[[0, -1], 0, 0], torch.tensor([0.0, n - 1.0]))
+            assert torch.allclose(lines, lines[:, :1, :1], atol=1e-4), "the grid's lines stay straight"
+            steps = lines[:, 0, 0].diff().reshape(4, -1)
+            assert steps.min() > 0
+            assert steps.std(dim=1).max() < 1e-4
+            assert steps.std(dim=0).min() > 0.05
+
+
+def test_grid_distortion_in_plane_leaves_slices_where_they_are():
+    config = AugmentationConfig(grid_probability=1.0, in_plane=True)
+    field = draw_grid_distortion(np.random.default_rng(0), config, (8, 64, 64))
+    assert not field[0].any()
+    assert field[1].abs().max() > 1
+
+
+def test_a_patch_is_bent_in_one_way_or_the_other_as_often_as_asked():
+    config = AugmentationConfig(elastic_probability=0.25, grid_probability=0.25, elastic_knots_mm=10.0, grid_cells=3)
+    rng = np.random.default_rng(0)
+    bends = [draw_bend(rng, config, (12, 12, 12), np.full(3, 2.0)) for _ in range(2000)]
+    kinds = [None if bend is None else tuple(bend.shape) for bend in bends]
+    assert 430 < kinds.count((3, 5, 5, 5)) < 570
+    assert 430 < kinds.count((3, 4, 4, 4)) < 570
+    assert draw_bend(rng, AugmentationConfig(), (12, 12, 12), np.full(3, 2.0)) is None
 
 
 def test_streaks_leave_from_the_metal_and_stay_in_its_slices():

@@ -46,6 +46,20 @@ def test_an_ill_typed_value_is_refused(tmp_path):
         load_config(file)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("{elastic_probability: 0.6, grid_probability: 0.5}", "at most 1 together, got 0.6 and 0.5"),
+        ("{grid_limit: 1.0}", "it would fold"),
+    ],
+)
+def test_bends_that_cannot_be_drawn_are_refused(settings, said, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(f"name: x\naugmentation: {settings}\n")
+    with pytest.raises(ConfigError, match=said):
+        load_config(file)
+
+
 def test_a_missing_file_is_one_sentence(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path / "absent.yaml")
