@@ -52,6 +52,8 @@ class CohortConfig:
     image lies is known, as in PET/CT: its transform is the case's own, or without one the two share one frame.
     ``phantom_size``: "organs" cuts the CT to the surroundings (``margin_mm``) of the organs ``around`` (empty means
     all) and draws pixels and slices from ``pixel_mm`` and ``slice_mm``; the others are whole scans.
+    ``unions``: structures that a curated cohort has beside the organs (``Larynx``), each with the organs that it is
+    made of; those that a case has on their own stay out of it.
     """
 
     source: Literal["phantom", "curated", "hanseg", "openkbp"] = "phantom"
@@ -70,9 +72,15 @@ class CohortConfig:
     margin_mm: float = 45.0
     pixel_mm: tuple[float, float] = (1.2, 1.5)
     slice_mm: tuple[float, float] = (2.0, 3.0)
+    unions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         find_organs(self.around)
+        parts = [organ for organs in self.unions.values() for organ in find_organs(organs)]
+        if len(set(parts)) < len(parts) or not all(self.unions.values()):
+            raise ConfigError(f"Each union needs organs of its own, got {self.unions}; name every organ once.")
+        if self.unions and self.source != "curated":
+            raise ConfigError(f"unions are read from curated cases, not from source {self.source!r}; curate it first.")
         if self.source != "phantom" and not self.path:
             raise ConfigError(f"A cohort of source {self.source!r} needs a path, got none; give the cohort's folder.")
         _within(self, 1, math.inf, "cases")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from hnseg.curation.availability import Availability, Marks, read_availability
 from hnseg.curation.masks import read_masks, stack
-from hnseg.curation.record import CT, LABELS, MR, MR_VALID, PET, RECORD, read_case
+from hnseg.curation.record import CT, LABELS, MR, MR_VALID, PET, RECORD, SEGMENTATION, read_case
 from hnseg.errors import InputError
 from hnseg.image.files import read_transform, read_volume
 from hnseg.image.grid import Grid
+from hnseg.image.segmentation import Segmentation, read_segmentation
 from hnseg.image.volume import Volume
 from hnseg.organs import BY_NAME, ORGANS, find_organ, find_organs
+from hnseg.plain import nearest
 from hnseg_training.config import CohortConfig
 
 if TYPE_CHECKING:
@@ -213,11 +215,26 @@ def _curated(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
     names = sorted(record.parent.name for record in folder.glob(f"*/{RECORD}"))
     if not names:
         raise InputError(f"{cohort.path} holds no curated cases; give the output folder of `hnseg curate`.")
-    return {name: partial(_curated_case, folder / name, cohort.registered) for name in names[: cohort.cases]}
+    names = names[: cohort.cases]
+    _check_unions(cohort, [folder / name / SEGMENTATION for name in names])
+    return {name: partial(_curated_case, folder / name, cohort) for name in names}
 
 
-def _curated_case(folder: Path, registered: bool) -> RawCase:
-    """One case of `hnseg curate`: what it calls annotated; ignored structures and tumours count as not drawn.
+def _check_unions(cohort: CohortConfig, files: Iterable[Path]) -> None:
+    """``InputError`` for a structure that no case has."""
+    missing, seen = set(cohort.unions), set[str]()
+    for file in files if missing else ():
+        seen |= {segment.name for segment in read_segmentation(file).segments}
+        missing -= seen
+        if not missing:
+            return
+    for name in sorted(missing):
+        raise InputError(f"No case of {cohort.path} has a structure {name!r}; {nearest(name, sorted(seen))}")
+
+
+def _curated_case(folder: Path, cohort: CohortConfig) -> RawCase:
+    """One case of `hnseg curate`: what it calls annotated, and the cohort's ``unions``; ignored structures, tumours and
+    others count as not drawn.
 
     A PET is the second image of a case without MR where the cohort calls second images registered.
     """
@@ -227,13 +244,31 @@ def _curated_case(folder: Path, registered: bool) -> RawCase:
     kept[list(annotated)] = annotated
     drawn = read_volume(folder / LABELS)
     case = RawCase(record.name, read_volume(folder / CT), drawn.with_array(kept[drawn.array_kji]), annotated=annotated)
+    unions = {name: organs for name, organs in cohort.unions.items() if name not in record.ignored}
+    if unions:
+        case = with_unions(case, read_segmentation(folder / SEGMENTATION), unions)
     if not record.has_mr:
-        return replace(case, mr=read_volume(folder / PET)) if record.pet and registered else case
+        return replace(case, mr=read_volume(folder / PET)) if record.pet and cohort.registered else case
     valid = read_volume(folder / MR_VALID)
     reached = np.argwhere(valid.array_kji)
     start, stop = reached.min(axis=0)[::-1], reached.max(axis=0)[::-1] + 1
     box = start.tolist(), (stop - start).tolist()
     return replace(case, mr=read_volume(folder / MR).cropped(*box), mr_valid=valid.cropped(*box))
+
+
+def with_unions(case: RawCase, drawn: Segmentation, unions: Mapping[str, Sequence[str]]) -> RawCase:
+    """The case with the structures of ``drawn`` that stand for several organs each.
+
+    Organs that were drawn on their own keep their voxels; the rest of the structure is the other organs' union.
+    """
+    labels, found = case.labels.array_kji.copy(), list(case.unions)
+    names = {segment.name for segment in drawn.segments}
+    for name, organs in unions.items():
+        group = tuple(organ.label for organ in find_organs(organs) if organ.label not in case.annotated)
+        if group and name in names:
+            labels[drawn.mask(name).array_kji & (labels == 0)] = group[0]
+            found.append(group)
+    return replace(case, labels=case.labels.with_array(labels), unions=tuple(found))
 
 
 _LISTINGS = {"phantom": _phantoms, "curated": _curated, "openkbp": _openkbp, "hanseg": _hanseg}

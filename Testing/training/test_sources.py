@@ -11,16 +11,17 @@ from hnseg.curation.case import curate_case, write_case
 from hnseg.curation.record import CaseRecord, read_case, write_json
 from hnseg.curation.settings import CurationSettings
 from hnseg.curation.sources import CaseSource, MaskFiles
-from hnseg.errors import InputError
+from hnseg.errors import ConfigError, InputError
 from hnseg.image.files import write_volume
 from hnseg.image.grid import Grid
+from hnseg.image.segmentation import Segmentation, read_segmentation, write_segmentation
 from hnseg.image.volume import Volume
 from hnseg.organs import find_organ
 from hnseg.preprocessing import PreprocessSettings
 from hnseg_training import sources
 from hnseg_training.cases import open_case, prepare
 from hnseg_training.config import CohortConfig, Part, TrainConfig
-from hnseg_training.sources import RawCase, case_loaders
+from hnseg_training.sources import RawCase, case_loaders, merge_of, with_unions
 
 GRID = Grid((20, 24, 16), (4.0, 4.0, 5.0), (-40.0, -48.0, -40.0))
 COARSE = PreprocessSettings(spacing_mm=(4.0, 4.0, 5.0))
@@ -56,7 +57,7 @@ def write_petct(folder):
     (folder / "in").mkdir()
     for name, array in (("ct", ct), ("pet", np.where(masks["GTVp"] > 0, 9, 1).astype(np.float32)), *masks.items()):
         write_volume(Volume(array, GRID), folder / "in" / f"{name}.nrrd")
-    files = MaskFiles({name: folder / "in" / f"{name}.nrrd" for name in masks})
+    files = MaskFiles(tuple((name, folder / "in" / f"{name}.nrrd") for name in masks))
     source = CaseSource(
         "case_01", folder / "in" / "ct.nrrd", pet=folder / "in" / "pet.nrrd", structures=files, targets=("GTVp",)
     )
@@ -156,6 +157,59 @@ def test_a_phantom_is_made_anew_when_its_variation_differs(tmp_path, monkeypatch
     for variation in (1.0, 1.0, 1.5):
         prepared(CohortConfig(cases=1, variation=variation), tmp_path)
     assert made == [1.0, 1.5]
+
+
+def write_larynx(folder):
+    """Beside the two organs a larynx of 5 × 6 × 4 voxels, part of which the parotid claims, too."""
+    write_curated(folder)
+    larynx, parotid = (np.zeros(GRID.shape_kji, np.uint8) for _ in range(2))
+    larynx[5:10, 6:12, 8:12], parotid[4:8, 6:12, 10:15] = 1, 1
+    masks = Segmentation.from_masks({"Parotid_L": Volume(parotid, GRID), "Larynx": Volume(larynx, GRID)})
+    write_segmentation(masks, folder / "cases" / "case_01" / "segmentation.seg.nrrd")
+    return larynx > 0, parotid > 0
+
+
+LARYNX = {"Larynx": ("Larynx_SG", "Glottis", "Arytenoid")}
+PARTS = tuple(sorted(find_organ(name).label for name in LARYNX["Larynx"]))
+
+
+def test_a_structure_of_a_curated_case_stands_for_the_union_of_its_organs(tmp_path):
+    larynx, parotid = write_larynx(tmp_path)
+    (load,) = case_loaders(CohortConfig(source="curated", path=str(tmp_path), unions=LARYNX)).values()
+    case = load()
+    assert case.annotated == (PAROTID,)
+    assert case.unions == (PARTS,)
+    assert np.array_equal(case.labels.array_kji == PARTS[0], larynx & ~parotid), "an organ of its own keeps its voxels"
+    assert np.array_equal(case.labels.array_kji == PAROTID, parotid)
+    assert merge_of(case.annotated, case.unions)[list(PARTS)].tolist() == [PARTS[0]] * 3
+
+
+def test_an_organ_that_was_drawn_on_its_own_stays_out_of_its_union(tmp_path):
+    larynx, _ = write_larynx(tmp_path)
+    arytenoid = find_organ("Arytenoid").label
+    labels = np.where(larynx & (np.indices(GRID.shape_kji)[0] == 5), arytenoid, 0).astype(np.uint8)
+    image = Volume(labels, GRID)
+    drawn = read_segmentation(tmp_path / "cases" / "case_01" / "segmentation.seg.nrrd")
+    joined = with_unions(RawCase("x", image, image, annotated=(arytenoid,)), drawn, LARYNX)
+    assert joined.unions == (tuple(label for label in PARTS if label != arytenoid),)
+    assert int((joined.labels.array_kji == arytenoid).sum()) == 24
+    assert int((joined.labels.array_kji == joined.unions[0][0]).sum()) == 96
+    assert int((labels > 0).sum()) == 24, "the input is never changed"
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "said"),
+    [
+        ({"unions": {"Larinx": ("Glottis",)}}, InputError, "has a structure 'Larinx'; did you mean 'Larynx'"),
+        ({"unions": {"A": ("Glottis",), "B": ("Glottis",)}}, ConfigError, "name every organ once"),
+        ({"unions": {"Larynx": ()}}, ConfigError, "organs of its own"),
+        ({"unions": LARYNX, "source": "hanseg"}, ConfigError, "not from source 'hanseg'"),
+    ],
+)
+def test_unions_that_cannot_be_read_are_refused(tmp_path, change, kind, said):
+    write_larynx(tmp_path)
+    with pytest.raises(kind, match=said):
+        case_loaders(CohortConfig(**{"source": "curated", "path": str(tmp_path), **change}))
 
 
 def test_a_folder_without_curated_cases_is_refused(tmp_path):
