@@ -18,10 +18,25 @@ from hnseg_training.patches import Patch
 
 
 class DataWait(pl.Callback):  # type: ignore[misc]
-    """Logs ``data_wait``: the share of the time since the last log that training waited for patches."""
+    """Logs ``data_wait``: the share of training's time since the last log that it waited for patches.
+
+    Validation and what comes before the first step, such as the preparation of cases, are no part of that time.
+    """
 
     def __init__(self) -> None:
-        self._begun, self._waited_s = time.perf_counter(), 0.0
+        self._begun = self._paused = self._waited_s = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._begun, self._waited_s = time.perf_counter(), trainer.train_dataloader.waited_s
+
+    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self._paused = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Let the clock go on."""
+        self._begun += time.perf_counter() - self._paused
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """Log, as often as the trainer does."""

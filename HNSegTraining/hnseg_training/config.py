@@ -225,13 +225,13 @@ class LossConfig:
 class OptimisationConfig:
     """Optimiser, schedule, checkpoints.
 
-    ``schedule`` follows ``warmup_steps``: "linear" is constant, then falls over the last ``decay_share`` of the steps;
-    "cosine" falls from the start; "restarts" is a cosine anew every ``restart_steps``; "plateau" is divided by ten
-    after ``patience`` validations without a better loss. All end at ``least_learning_rate``. Every ``validate_every``
-    steps (0: never) the loss of ``validation_patches`` unseen, unaugmented patches is measured: the best checkpoint,
-    "plateau" and ``stop_after`` (validations without a better loss; 0: never) follow it, and the last checkpoint, else
-    saved every ``checkpoint_every`` steps, is that after the last validation. ``precision``: "auto" is bf16
-    on a GPU and float32 elsewhere.
+    ``schedule``: after ``warmup_steps`` "linear" is constant, then falls over the last ``decay_share`` of the steps;
+    "cosine" falls from the start; "restarts" is a cosine anew every ``restart_steps``; "plateau", which has no warm-up,
+    is divided by ten after ``patience`` validations without a better loss. All end at ``least_learning_rate``. Every
+    ``validate_every`` steps (0: never) the loss of ``validation_patches`` unseen, unaugmented patches is measured: the
+    best checkpoint, "plateau" and ``stop_after`` (validations without a better loss; 0: never) follow it, and the last
+    checkpoint, else saved every ``checkpoint_every`` steps, is that after the last validation. ``precision``: "auto" is
+    bf16 on a GPU and float32 elsewhere.
     """
 
     steps: int = 2000

@@ -74,6 +74,10 @@ class SubpixelUNet(nn.Module):
         _norms_in_place(self.unet)
         _quick_convolutions(self.unet)
 
+    def compile(self, *args: Any, **settings: Any) -> None:
+        """As a module's own; of the layers that ``forward`` and ``voxel_logits`` share."""
+        self.unet.skip_layers.compile(*args, **settings)
+
     def voxel_logits(self, image: Tensor) -> Tensor:
         """Logits (B, voxels, classes) in the order of ``voxel_order``: what losses want, without a copy of them."""
         head = self.unet.output_block.conv.conv

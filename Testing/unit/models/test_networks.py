@@ -45,6 +45,26 @@ def test_voxel_logits_are_the_same_logits_in_another_order():
     torch.testing.assert_close(network.voxel_logits(image), ordered)
 
 
+@pytest.mark.filterwarnings("ignore")  # Dynamo's own
+def test_compiling_reaches_the_layers_that_training_and_prediction_call():
+    graphs = []
+
+    def backend(graph, _inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    network = SubpixelUNet(in_channels=2, out_channels=3, filters=(4, 4, 8), factor=(2, 2, 2)).eval()
+    image = torch.randn(1, 2, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    expected = network.voxel_logits(image)
+    network.compile(backend=backend)
+    torch.testing.assert_close(network.voxel_logits(image), expected)
+    assert graphs
+    compiled = len(graphs)
+    network(image)
+    assert len(graphs) == compiled, "prediction calls the same compiled layers"
+    assert copy.deepcopy(network)(image).shape == (1, 3, 16, 16, 16)
+
+
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_quick_layers_compute_what_the_plain_ones_do(kernel, batch):
