@@ -63,6 +63,11 @@ def judged(measured: Mapping[str, Any]) -> tuple[Judged, ...]:
     )
 
 
+def several_cases(rows: Sequence[Judged]) -> bool:
+    """Whether the organs are those of several cases, so that a curve can be tested on others than it was fitted to."""
+    return len({(row.kind, row.case) for row in rows}) > 1
+
+
 def fit(rows: Sequence[Judged]) -> Calibration:
     """The curve through ``rows``, never falling with confidence or volume, and the threshold that suits it."""
     features, dsc, weights = _features(rows), np.array([row.dsc for row in rows]), _weights(rows)
@@ -137,8 +142,10 @@ def _weights(rows: Sequence[Judged]) -> Array:
 
 
 def _threshold(expected: Array, dsc: Array, weights: Array) -> float:
-    """The highest expected DSC below which at most 15 % of the good organs lie."""
+    """The highest expected DSC below which at most 15 % of the good organs lie; 1, for all, where no organ is good."""
     good = dsc >= BAD_DSC
+    if not good.any():
+        return 1.0
     order = np.argsort(expected[good])
     share = np.cumsum(weights[good][order]) / weights[good].sum()
     return float(expected[good][order][np.searchsorted(share, _MOST_FALSE_ALARMS)])

@@ -15,7 +15,7 @@ from hnseg.image.grid import Grid
 from hnseg.models.bundle import Bundle, write_bundle
 from hnseg.models.metadata import Atlas, BundleMetadata, FineStage, NetworkSettings, PostprocessSettings, Teaching
 from hnseg.organs import ORGANS
-from hnseg_training.calibration import cross_fitted, fit, judged, reliability_diagram
+from hnseg_training.calibration import cross_fitted, fit, judged, reliability_diagram, several_cases
 from hnseg_training.card import RELIABILITY, WORST, model_card, training_data
 from hnseg_training.config import TrainConfig
 from hnseg_training.module import channels
@@ -60,7 +60,7 @@ def export(
         labels=config.labels,
         trained_organs=known.trained,
         taught_by=_taught_by(known, others, stages),
-        calibration=fit(rows) if rows else None,
+        calibration=fit(rows) if several_cases(rows) else None,
         postprocess=PostprocessSettings(joined=known.joined),
         organ_centres_mm=dict(usual.centres_mm),
         organ_sizes_mm=dict(usual.sizes_mm),

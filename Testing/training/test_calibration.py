@@ -8,7 +8,7 @@ import pytest
 from hnseg.inference.confidence import Confidence
 from hnseg.models.calibration import Calibration, shortfall
 from hnseg.organs import BY_NAME
-from hnseg_training.calibration import Judged, cross_fitted, fit, flagging, judged, reliability_diagram
+from hnseg_training.calibration import Judged, cross_fitted, fit, flagging, judged, reliability_diagram, several_cases
 
 CURVE = Calibration(-6.0, 5.0, 4.0, -1.5, 0.0)
 
@@ -59,6 +59,17 @@ def test_more_confidence_never_promises_less():
     ]
     found = fit(misleading)
     assert found.expected_dsc(0.9, 0.5, 0.0) >= found.expected_dsc(0.3, 0.5, 0.0)
+
+
+def test_where_no_organ_is_good_all_are_to_be_checked():
+    found = fit([Judged("phantom", str(n), 0.5 + 0.1 * n, 0.5, 0.0, 0.1) for n in range(4)])
+    assert found.check_below == 1.0
+
+
+def test_the_organs_of_one_case_cannot_test_a_curve(rows):
+    assert several_cases(rows)
+    assert not several_cases([row for row in rows if row.case == "phantom-0"])
+    assert not several_cases([])
 
 
 def test_patients_weigh_as_much_as_phantoms_however_few_they_are():

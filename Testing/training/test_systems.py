@@ -10,6 +10,7 @@ import torch
 
 from hnseg.image.files import read_volume
 from hnseg.inference.segment import segment
+from hnseg.models.bundle import open_bundle
 from hnseg.models.networks import build_network
 from hnseg.organs import find_organ
 from hnseg_training import sources
@@ -123,6 +124,29 @@ def one_phantom():
 def test_a_smoke_run_from_the_command_line_leaves_a_checkpoint(path, one_phantom, tmp_path):
     assert main(["fit", "--config", str(path), "--smoke", "--runs", str(tmp_path)]) == 0
     assert (tmp_path / f"{load_config(path).name}-smoke" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_every_command_but_cross_validation_has_a_smoke_run(one_phantom, tmp_path, capsys):
+    configs = {path.stem: path for path in CONFIGS}
+
+    def smoke_run(command, *options, config="resunet2d"):
+        assert main([command, "--config", str(configs[config]), "--smoke", "--runs", str(tmp_path), *options]) == 0
+        return capsys.readouterr().out
+
+    run = tmp_path / "resunet2d-smoke"
+    last = run / "checkpoints" / "last.ckpt"
+    assert smoke_run("fit", "--steps", "2").strip() == str(last)
+    assert torch.load(last, weights_only=True)["global_step"] == 2
+    smoke_run("resume")
+    assert torch.load(last, weights_only=True)["global_step"] == 4
+    scores = tmp_path / "scores.json"
+    smoke_run("validate", "--json", str(scores))
+    bundle = Path(smoke_run("export", "--scores", str(scores), "-o", str(tmp_path / "bundle")).strip())
+    assert open_bundle(bundle).metadata.name == "resunet2d-smoke"
+    assert "## Scores on unseen cases" in (bundle / "docs" / "README.md").read_text()
+    assert "| resunet2d-smoke | 1 |" in smoke_run("compare")
+    assert list((tmp_path / "comparison").glob("*.html"))
+    assert Path(smoke_run("transfer", config="res3dunet-transfer").strip()).exists()
 
 
 @pytest.mark.slow
