@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from hnseg.inference.segment import segment
 from hnseg.jobs.client import Worker
 from hnseg.jobs.request import SegmentRequest
 from hnseg.jobs.segment import run_segment
-from hnseg.models.bundle import open_bundle
+from hnseg.models.bundle import open_bundle, write_bundle
 from hnseg.organs import ORGANS
 from hnseg.reporting.record import SCHEMA, read_record
 from hnseg.terminology import TAUGHT_TAG
@@ -89,6 +90,22 @@ def test_the_run_report_says_what_was_done(images: Path, ct: Volume, tmp_path: P
     labels = read_segmentation(tmp_path / "o.seg.nrrd").to_labels().array_kji
     for organ in record.organs:
         assert organ.volume_ml == pytest.approx(np.count_nonzero(labels == organ.label) * 0.08, abs=1e-4)
+
+
+def test_a_model_of_ct_alone_gives_the_same_with_and_without_an_mr_and_says_that_it_took_none(
+    images: Path, tmp_path: Path, capsys: Say
+) -> None:
+    shown = open_bundle("hnseg-base")
+    alone = replace(shown.metadata, name="ct-alone", preprocess=replace(shown.metadata.preprocess, takes_mr=False))
+    state = shown.load_network().state_dict()
+    write_bundle(tmp_path / "ct-alone", metadata=alone, state_dict=state, card="-", licence_text="-")
+    words = ["segment", "--ct", str(images / "ct.nrrd"), "--model", str(tmp_path / "ct-alone"), "--device", "cpu", "-o"]
+    with_mr = ["--mr", str(images / "mr.nrrd"), "--json", str(tmp_path / "run.json")]
+    assert main([*words, str(tmp_path / "a.nrrd"), *with_mr]) == 0
+    assert "The MR was left out, since the model ct-alone was trained on CT alone." in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "b.nrrd")]) == 0
+    assert (tmp_path / "a.nrrd").read_bytes() == (tmp_path / "b.nrrd").read_bytes()
+    assert set(read_record(tmp_path / "run.json").inputs) == {"ct"}
 
 
 def test_the_transform_that_was_used_is_written_when_asked_for(images: Path, tmp_path: Path) -> None:
