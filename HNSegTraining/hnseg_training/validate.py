@@ -38,11 +38,11 @@ def validate(
     """Segment every case with MR (where it has one) and without; write all scores as JSON and return them by title.
 
     A model that takes no MR is shown none. The MR is registered by the engine, not placed by the truth, unless the
-    cohort calls it registered. Scored are the organs that were drawn and that the model knows, unions as one; ``cases`` limits each cohort. A case that the engine
-    refuses, or that shows nothing to score, is named under ``failed``. ``InputError`` if there is no case at all.
-    ``of`` is the digest that the file keeps of the run's network, cases and configuration.
-    The file, in which the model's confidence stands beside the scores, is rewritten after each case; pictures of the
-    worst organs lie beside it, of phantoms alone.
+    cohort calls it registered. Scored are the organs that were drawn and that the model knows, unions as one; ``cases``
+    limits each cohort. A case that the engine refuses, or that shows nothing to score, is named under ``failed``.
+    ``of`` is the digest that the file keeps of the run's network, cases and configuration. The file, in which the
+    model's confidence stands beside the scores, is rewritten after each case; pictures of the worst organs lie beside
+    it, of phantoms alone. ``InputError`` if there is no case at all.
     """
     scored: dict[str, list[tuple[str, Scores]]] = defaultdict(list)
     sure: dict[str, dict[str, dict[str, Confidence]]] = defaultdict(dict)

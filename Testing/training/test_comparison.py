@@ -61,10 +61,6 @@ def refusing(run, sentences=()):
 BETTER, WORSE = [0.8, 0.82, 0.84, 0.86, 0.9, 0.91], [0.7, 0.71, 0.75, 0.74, 0.8, 0.83]
 
 
-def silent(_fraction, _text):
-    pass
-
-
 def trained(run, config):
     """The folder of a run that came to its end, as far as scores ask for it."""
     (run / "checkpoints").mkdir(parents=True)
