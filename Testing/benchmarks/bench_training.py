@@ -3,13 +3,14 @@
 Each route runs in a process of its own on one thread, and routes take turns; a ratio is that of two neighbouring turns,
 in processor time, so that other load on the machine matters little. Medians over turns, ratios with their range.
 
-*step*: the same network (nnU-Net's layout) on the same patch, batch 1: forward, loss, backward, clipping, optimiser.
-Ours is the training module's own step with its running average of the weights; nnU-Net's is its trainer's
-``train_step`` without deep supervision, which would cost it more; MONAI's is DynUNet with DiceCELoss as they come.
-*every change*: turned, zoomed and bent patches with changed grey values out of one case of CT and MR, every change
-switched on: our stream against MONAI's transforms of the same kinds. *stock*: our stream as the shipped configuration
-has it, MONAI's transforms with the same probabilities, and what nnU-Net's trainer composes of batchgeneratorsv2,
-without its mirrors.
+*step*: the same network (nnU-Net's layout; that as many parameters are trained is checked) on the same patch, batch 1:
+forward, loss, backward, clipping, optimiser, without the loops around it. Ours is the training module's own step with its
+running average of the weights; nnU-Net's is its trainer's ``train_step`` without deep supervision, which would cost it
+more; MONAI's is DynUNet with DiceCELoss as they come.
+*every change*: turned, zoomed and bent patches with changed grey values out of one case of CT and MR, every change that
+both have switched on: our stream against MONAI's transforms of the same kinds. *stock*: our stream as the shipped
+configuration has it, MONAI's transforms with the same probabilities, and what nnU-Net's trainer composes of
+batchgeneratorsv2, without its mirrors.
 
 nnU-Net is not among this project's requirements; it may live in an environment of its own (``--nnunet-python``), with
 the same torch. Without it, its figures are left out.
@@ -66,7 +67,7 @@ def ours_step() -> Callable[[], Any]:
         _descend(optimizer, module.training_step(batch, 0), parameters)
         torch._foreach_lerp_(average, [parameter.detach() for parameter in parameters], 0.01)
 
-    return run
+    return _counted(run, parameters)
 
 
 def monai_step() -> Callable[[], Any]:
@@ -80,7 +81,7 @@ def monai_step() -> Callable[[], Any]:
     parameters = list(network.parameters())
     optimizer = torch.optim.SGD(parameters, 1e-2, momentum=0.99, nesterov=True, weight_decay=3e-5)
     image, labels = _batch()
-    return lambda: _descend(optimizer, criterion(network(image), labels[None, None]), parameters)
+    return _counted(lambda: _descend(optimizer, criterion(network(image), labels[None, None]), parameters), parameters)
 
 
 def nnunet_step() -> Callable[[], Any]:
@@ -92,7 +93,8 @@ def nnunet_step() -> Callable[[], Any]:
     trainer.optimizer, _ = trainer.configure_optimizers()
     trainer.loss = trainer._build_loss()
     image, labels = _batch()
-    return lambda: trainer.train_step({"data": image, "target": labels[None, None]})
+    parameters = list(trainer.network.parameters())
+    return _counted(lambda: trainer.train_step({"data": image, "target": labels[None, None]}), parameters)
 
 
 def _nnunet_trainer() -> Any:
@@ -106,7 +108,7 @@ def _nnunet_trainer() -> Any:
         "arch_kwargs": {
             "n_stages": levels, "features_per_stage": FILTERS, "conv_op": "torch.nn.Conv3d",
             "kernel_sizes": [[3] * 3] * levels, "strides": [[stride] * 3 for stride in STRIDES],
-            "n_conv_per_stage": [2] * levels, "n_conv_per_stage_decoder": [2] * (levels - 1), "conv_bias": True,
+            "n_conv_per_stage": [2] * levels, "n_conv_per_stage_decoder": [2] * (levels - 1), "conv_bias": False,
             "norm_op": "torch.nn.InstanceNorm3d", "norm_op_kwargs": {"eps": 1e-5, "affine": True},
             "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True},
         },
@@ -126,6 +128,11 @@ def _nnunet_trainer() -> Any:
         {"labels": labels, "channel_names": channels},
         torch.device("cpu"),
     )
+
+
+def _counted(run: Callable[[], Any], parameters: list[torch.nn.Parameter]) -> Callable[[], Any]:
+    run.parameters = parameters
+    return run
 
 
 def _batch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -236,8 +243,9 @@ def child(kind: str, route: str, count: int) -> None:
     for _ in range(count):
         run()
     cpu_s = (time.process_time() - begun) / count
+    trained = sum(p.numel() for p in getattr(run, "parameters", ()) if p.grad is not None)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _GIB
-    print(json.dumps({"cpu_s": cpu_s, "peak_gib": peak}))
+    print(json.dumps({"cpu_s": cpu_s, "peak_gib": peak, "parameters": trained}))
 
 
 def measure(python: str, kind: str, route: str, count: int) -> dict[str, float]:
@@ -250,7 +258,10 @@ def row(kind: str, pythons: dict[str, str], count: int, turns: int) -> dict[str,
     """All routes of a kind in turn."""
     routes = [route for route in ROUTES[kind] if route in pythons]
     found = [{route: measure(pythons[route], kind, route, count) for route in routes} for _ in range(turns)]
-    told: dict[str, Any] = {"kind": kind}
+    sizes = {route: found[0][route]["parameters"] for route in routes}
+    if len(set(sizes.values())) > 1:
+        raise SystemExit(f"The networks differ in their number of parameters: {sizes}; make them the same.")
+    told: dict[str, Any] = {"kind": kind, "parameters": sizes["ours"]}
     for route in routes:
         cpu_s = median(turn[route]["cpu_s"] for turn in found)
         told[route] = {"per_cpu_s": 1 / cpu_s, "peak_gib": max(turn[route]["peak_gib"] for turn in found)}
