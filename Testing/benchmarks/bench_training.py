@@ -4,9 +4,9 @@ Each route runs in a process of its own on one thread, and routes take turns; a 
 in processor time, so that other load on the machine matters little. Medians over turns, ratios with their range.
 
 *step*: the same network (nnU-Net's layout; that as many parameters are trained is checked) on the same patch, batch 1:
-forward, loss, backward, clipping, optimiser, without the loops around it. Ours is the training module's own step with its
-running average of the weights; nnU-Net's is its trainer's ``train_step`` without deep supervision, which would cost it
-more; MONAI's is DynUNet with DiceCELoss as they come.
+forward, loss, backward, clipping, optimiser, without the loops around it. Ours is the training module's own step with
+its running average of the weights; nnU-Net's is its trainer's ``train_step`` without deep supervision, which would cost
+it more; MONAI's is DynUNet with DiceCELoss as they come.
 *every change*: turned, zoomed and bent patches with changed grey values out of one case of CT and MR, every change that
 both have switched on: our stream against MONAI's transforms of the same kinds. *stock*: our stream as the shipped
 configuration has it, MONAI's transforms with the same probabilities, and what nnU-Net's trainer composes of
