@@ -36,6 +36,7 @@ from hnseg_training.fit import averaged_weights, fit
 from hnseg_training.module import SegmentationModule
 from hnseg_training.patches import PatchDataset
 from hnseg_training.sources import case_loaders
+from hnseg_training.teaching import Taught, write_taught
 from hnseg_training.weights import best_checkpoint, starting_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own advice on workers and devices
@@ -236,6 +237,7 @@ def test_a_broken_checkpoint_is_named(kept, config, tmp_path):
     (run / "config.yaml").write_text(yaml.safe_dump(to_plain(config)))
     torch.save({"state_dict": SegmentationModule(config).state_dict(), "global_step": 4}, checkpoint)
     checkpoint.write_bytes(checkpoint.read_bytes()[:kept])
+    write_taught(run, Taught(("Parotid_L",)))
     with pytest.raises(UnreadableFile, match=r"last\.ckpt is no whole checkpoint"):
         fit(config, run, on_progress=silent, resume=True)
     with pytest.raises(UnreadableFile, match=r"last\.ckpt is no whole checkpoint"):

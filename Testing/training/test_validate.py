@@ -12,7 +12,9 @@ from hnseg_training.config import CohortConfig
 from hnseg_training.sources import case_loaders
 from hnseg_training.validate import validate
 
-BUNDLE = SimpleNamespace(name="x", metadata=SimpleNamespace(version="1", organs=("Parotid_L", "Brainstem")))
+BUNDLE = SimpleNamespace(
+    name="x", metadata=SimpleNamespace(version="1", takes_mr=True, organs=("Parotid_L", "Brainstem"))
+)
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_equal_names_of_two_cohorts_are_told_apart(cohorts, perfect, tmp_path):
 
 
 def test_a_case_that_shows_nothing_which_the_model_knows_is_named_and_not_segmented(cohorts, perfect, tmp_path):
-    stem = SimpleNamespace(name="x", metadata=SimpleNamespace(version="1", organs=("Brainstem",)))
+    stem = SimpleNamespace(name="x", metadata=SimpleNamespace(version="1", takes_mr=True, organs=("Brainstem",)))
     scores = scores_of(cohorts, tmp_path / "scores.json", stem)
     assert scores["about"]["failed"] == ["case_01 of cohort 1: nothing is drawn that the model knows"]
     assert list(scores["cases"]["hanseg, CT"]) == ["case_01 of cohort 2"]
