@@ -261,7 +261,7 @@ def row(kind: str, pythons: dict[str, str], count: int, turns: int) -> dict[str,
     sizes = {route: found[0][route]["parameters"] for route in routes}
     if len(set(sizes.values())) > 1:
         raise SystemExit(f"The networks differ in their number of parameters: {sizes}; make them the same.")
-    told: dict[str, Any] = {"kind": kind, "parameters": sizes["ours"]}
+    told: dict[str, Any] = {"kind": kind} | ({"parameters": sizes["ours"]} if sizes["ours"] else {})
     for route in routes:
         cpu_s = median(turn[route]["cpu_s"] for turn in found)
         told[route] = {"per_cpu_s": 1 / cpu_s, "peak_gib": max(turn[route]["peak_gib"] for turn in found)}
