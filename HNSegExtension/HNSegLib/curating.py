@@ -144,9 +144,9 @@ class CaseTable:
 
         Raises ``UnreadableFile``; ``ConfigError`` for a record of another version.
         """
-        from hnseg.curation.record import RECORD
+        from hnseg.curation.record import RECORD, finished_cases
 
-        paths = sorted((out / "cases").glob(f"[!.]*/{RECORD}"))
+        paths = [folder / RECORD for folder in finished_cases(out)]
         finished = [row for path in paths if (row := self._once(path, _finished)) is not None]
         names = {row.name for row in finished}
         failed = self._once(out / "manifest.json", _failed) or ()

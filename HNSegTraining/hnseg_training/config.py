@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,20 +25,20 @@ _LARGEST_SEED = 2**31
 
 def _within(config: Any, low: float, high: float, *names: str) -> None:
     """``ConfigError`` unless these settings, or each number of a tuple, are finite and from ``low`` to ``high``."""
-    for name in names:
-        value = getattr(config, name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if not (math.isfinite(number) and low <= number <= high):
-                reach = f"values of {low:g} or more" if high == math.inf else f"values from {low:g} to {high:g}"
-                raise ConfigError(f"{name} needs {reach}, got {value}; correct it.")
+    reach = f"values of {low:g} or more" if high == math.inf else f"values from {low:g} to {high:g}"
+    _each(config, names, lambda number: low <= number <= high, reach)
 
 
 def _above_zero(config: Any, *names: str) -> None:
+    _each(config, names, lambda number: number > 0, "values above 0")
+
+
+def _each(config: Any, names: Iterable[str], fits: Callable[[float], bool], reach: str) -> None:
     for name in names:
         value = getattr(config, name)
         for number in value if isinstance(value, tuple) else (value,):
-            if not (math.isfinite(number) and number > 0):
-                raise ConfigError(f"{name} needs values above 0, got {value}; correct it.")
+            if not (math.isfinite(number) and fits(number)):
+                raise ConfigError(f"{name} needs {reach}, got {value}; correct it.")
 
 
 @dataclass(frozen=True, slots=True)

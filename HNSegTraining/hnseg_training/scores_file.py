@@ -117,8 +117,8 @@ def read_refused(path: Path) -> list[str]:
     """The sentences on cases without scores that ``write_scores`` was given. ``UnreadableFile`` as ``read_scores``."""
     try:
         return [str(sentence) for sentence in json.loads(path.read_text())["about"]["failed"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UnreadableFile(f"{path} holds no scores of `hnseg-train validate` ({error}); make them anew.") from error
+    except _UNLIKE as error:
+        raise _no_scores(path, error) from error
 
 
 def worst_folder(scores: Path) -> Path:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hnseg.curation.availability import Availability, Marks, read_availability
 from hnseg.curation.masks import read_masks, stack
-from hnseg.curation.record import CT, LABELS, MR, MR_VALID, PET, RECORD, SEGMENTATION, read_case
+from hnseg.curation.record import CASES, CT, LABELS, MR, MR_VALID, PET, SEGMENTATION, finished_cases, read_case
 from hnseg.errors import InputError
 from hnseg.image.files import read_transform, read_volume
 from hnseg.image.grid import Grid
@@ -88,7 +88,9 @@ def _every(patients: Sequence[str], fold: tuple[int, int]) -> set[str]:
 
 def _patient(cohort: CohortConfig, name: str) -> str:
     """Whose case it is, as curation found out; else a person of its own."""
-    subject = read_case(Path(cohort.path) / "cases" / name).subject if cohort.source == "curated" else ""
+    in_folds = cohort.fold[1] or cohort.inner_fold[1]  # else nobody asks, and reading a thousand records takes long
+    known = in_folds and cohort.source == "curated"
+    subject = read_case(Path(cohort.path) / CASES / name).subject if known else ""
     return f"subject {subject}" if subject else f"case {name}"
 
 
@@ -211,13 +213,11 @@ def _hanseg_case(folder: Path, marks: Marks, registered: bool) -> RawCase:
 
 
 def _curated(cohort: CohortConfig) -> dict[str, Callable[[], RawCase]]:
-    folder = Path(cohort.path) / "cases"
-    names = sorted(record.parent.name for record in folder.glob(f"*/{RECORD}"))
-    if not names:
+    folders = finished_cases(Path(cohort.path))[: cohort.cases]
+    if not folders:
         raise InputError(f"{cohort.path} holds no curated cases; give the output folder of `hnseg curate`.")
-    names = names[: cohort.cases]
-    _check_unions(cohort, [folder / name / SEGMENTATION for name in names])
-    return {name: partial(_curated_case, folder / name, cohort) for name in names}
+    _check_unions(cohort, [folder / SEGMENTATION for folder in folders])
+    return {folder.name: partial(_curated_case, folder, cohort) for folder in folders}
 
 
 def _check_unions(cohort: CohortConfig, files: Iterable[Path]) -> None:

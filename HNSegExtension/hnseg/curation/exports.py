@@ -21,7 +21,6 @@ from hnseg.image.files import read_volume, write_volume
 from hnseg.image.segmentation import read_segmentation
 from hnseg.image.volume import Volume
 from hnseg.organs import ORGANS
-from hnseg.preprocessing import window_channel
 from hnseg.version import RESEARCH_USE
 
 NNUNET, DATASET = "nnunet", "Dataset501_HNSeg"
@@ -52,7 +51,7 @@ class ExportPlan:
         values |= {target: _FIRST_TARGET + n for n, target in enumerate(targets)}
         annotated = {name for case in cases for name in case.annotated}
         structures = tuple(name for name in values if name in annotated)
-        named = {window_channel(window.low_hu, window.high_hu): window for window in windows}
+        named = {window.channel: window for window in windows}
         channels = (
             *(named or ("CT",)),
             *(("MR",) if any(c.mr for c in cases) else ()),
@@ -92,8 +91,7 @@ def export_nnunet(
 
     Unchanged images are hard links where the file system has them, so they cost no room. A case without an MR has
     zeros for it. With ``nyul`` the MRs are brought to the cohort's scale, with ``windows`` the CT is shown through each
-    (−1…1, float32). ``splits_final.json`` goes into nnU-Net's
-    preprocessed folder. Raises ``OutputError``.
+    (−1…1, float32). ``splits_final.json`` goes into nnU-Net's preprocessed folder. Raises ``OutputError``.
     """
     plan = ExportPlan.of(cases, windows)
     partial, target = out / f".{NNUNET}.partial", out / NNUNET
@@ -150,13 +148,15 @@ def _dataset_json(plan: ExportPlan, training: int) -> dict[str, Any]:
 def _export_case(
     case: CaseRecord, folder: Path, root: Path, kind: str, plan: ExportPlan, nyul: NyulStandard | None
 ) -> None:
-    for n, channel in enumerate(plan.channels):
-        image = root / f"images{kind}" / f"{case.name}_{n:04d}{ENDING}"
-        if channel in plan.windows:
-            ct = read_volume(folder / names.CT)
-            write_volume(ct.with_array(plan.windows[channel].apply(ct.array_kji)), image)
-        else:
-            _CHANNELS[channel](case, folder, image, nyul)
+    images = {
+        channel: root / f"images{kind}" / f"{case.name}_{n:04d}{ENDING}" for n, channel in enumerate(plan.channels)
+    }
+    if plan.windows:
+        ct = read_volume(folder / names.CT)
+        for channel, window in plan.windows.items():
+            write_volume(ct.with_array(window.apply(ct.array_kji)), images.pop(channel))
+    for channel, image in images.items():
+        _CHANNELS[channel](case, folder, image, nyul)
     labels = root / f"labels{kind}" / f"{case.name}{ENDING}"
     if plan.keeps_labels and not case.ignored:
         _link(folder / names.LABELS, labels)

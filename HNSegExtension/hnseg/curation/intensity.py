@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hnseg.errors import ConfigError, UnsupportedImage
-from hnseg.preprocessing import scale_window
+from hnseg.preprocessing import scale_window, window_channel
 
 Values = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -98,6 +98,11 @@ class Window:
     def __post_init__(self) -> None:
         if not (self.low_hu < self.high_hu and np.isfinite([self.low_hu, self.high_hu]).all()):
             raise ConfigError(f"A window needs finite ends, low below high, got {self.low_hu}…{self.high_hu} HU.")
+
+    @property
+    def channel(self) -> str:
+        """The name of a channel that shows the CT through it."""
+        return window_channel(self.low_hu, self.high_hu)
 
     def apply(self, values: Values) -> Floats:
         """−1 at and below the low end, 1 at and above the high one."""

@@ -21,7 +21,7 @@ from hnseg.image.files import atomic_write
 from hnseg.image.grid import Grid
 from hnseg.plain import from_plain, to_plain
 
-RECORD = "case.json"
+CASES, RECORD = "cases", "case.json"
 CT, MR, MR_VALID, PET = "ct.nrrd", "mr.nrrd", "mr_valid.nrrd", "pet.nrrd"
 LABELS, SEGMENTATION, TRANSFORM = "labels.nrrd", "segmentation.seg.nrrd", "ct_to_mr.tfm"
 OVERLAPS, MR_BIAS = "overlaps.csv", "mr_log_bias.nrrd"
@@ -65,6 +65,11 @@ def write_json(value: Any, path: Path) -> None:
     """Plain values or a dataclass, whole or not at all. Raises ``OutputError``."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(to_plain(value), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def finished_cases(out: Path) -> list[Path]:
+    """The folders of a curation's finished cases, by name; what is half-written is hidden."""
+    return sorted(path.parent for path in (out / CASES).glob(f"[!.]*/{RECORD}"))
 
 
 def read_case(folder: Path) -> CaseRecord:

@@ -10,7 +10,6 @@ from hnseg.curation.intensity import LANDMARKS, NyulStandard, Window
 from hnseg.curation.masks import PartialMasks
 from hnseg.curation.shape import ShapeSettings
 from hnseg.errors import ConfigError
-from hnseg.preprocessing import window_channel
 
 MrScaling = Literal["scanner", "z-score", "percentiles", "match-ct", "nyul"]
 """The grey values of the MR that is written; ``nyul`` is fitted on the cohort and reaches the exports alone."""
@@ -49,5 +48,5 @@ class CurationSettings:
             raise ConfigError(
                 f"A Nyúl standard needs the percentiles {LANDMARKS}, got {self.nyul.percentiles}; fit it again."
             )
-        if len({window_channel(w.low_hu, w.high_hu) for w in self.ct_windows}) < len(self.ct_windows):
+        if len({window.channel for window in self.ct_windows}) < len(self.ct_windows):
             raise ConfigError("A CT window was given twice; give each once.")

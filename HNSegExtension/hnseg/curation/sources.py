@@ -128,10 +128,10 @@ def source_records(source: CaseSource, root: Path) -> tuple[SourceRecord, ...]:
 def has_sources(source: CaseSource, root: Path, records: Sequence[SourceRecord]) -> bool:
     """Whether the records are of these files: all places and sizes, and the CT's digest. False where one is gone."""
     try:
-        given = [(role, _place(paths, root), _size(paths)) for role, paths in _files(source)]
-        if given != [(record.role, record.path, record.bytes) for record in records]:
-            return False
-        return _record("ct", dict(_files(source))["ct"], root) == records[0]
+        files = list(_files(source))
+        places = [(role, _place(paths, root), _size(paths)) for role, paths in files]
+        same = places == [(record.role, record.path, record.bytes) for record in records]
+        return same and _record(*files[0], root) == records[0]
     except (OSError, UnreadableFile):
         return False
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import IO, Any, get_args
 
 from hnseg.curation.alignment import Overruled
-from hnseg.curation.record import RECORD, read_case, write_json
+from hnseg.curation.record import CASES, finished_cases, read_case, write_json
 from hnseg.errors import OutputError
 from hnseg.image.files import PARTIAL_MARK, is_partial
 from hnseg.plain import to_plain
 
-CASES, CLAIM = "cases", "curation.json"
+CLAIM = "curation.json"
 _LOCK = f"{PARTIAL_MARK}curate.lock"
 _DECISIONS, _EXPORTS = "mr_decisions", "exports"
 
@@ -74,7 +74,7 @@ def _earlier(claim: dict[str, Any], out: Path) -> Decisions:
     """As the claim has them; one from before they were kept there leaves them to the cases' records."""
     if _DECISIONS in claim:
         return _decisions(claim[_DECISIONS], out / CLAIM)
-    records = [read_case(path.parent) for path in (out / CASES).glob(f"[!.]*/{RECORD}")]
+    records = map(read_case, finished_cases(out))
     return {r.name: r.alignment.overruled for r in records if r.alignment and r.alignment.overruled}
 
 
@@ -89,19 +89,18 @@ def _decisions(kept: Any, path: Path) -> Decisions:
 def _difference(theirs: Any, ours: dict[str, Any]) -> str:
     if not isinstance(theirs, dict):
         return "other files than a curation's"
+    earlier, now = (_by_setting(claim) for claim in (theirs, ours))
     told = [
-        f"{key} {theirs.get(key)!r} (now {ours[key]!r})"
-        for key in ("version", "layout")
-        if theirs.get(key) != ours[key]
+        f"{key} {json.dumps(earlier.get(key), ensure_ascii=False)} (now {json.dumps(value, ensure_ascii=False)})"
+        for key, value in now.items()
+        if earlier.get(key) != value
     ]
-    earlier, now = theirs.get("settings"), ours["settings"]
-    if isinstance(earlier, dict):
-        told += [
-            f"{key} {json.dumps(earlier.get(key))} (now {json.dumps(value)})"
-            for key, value in now.items()
-            if earlier.get(key) != value
-        ]
-    return f"a curation with {', '.join(told) or 'other settings'}"
+    return f"a curation with {', '.join(told)}"
+
+
+def _by_setting(claim: dict[str, Any]) -> dict[str, Any]:
+    settings = claim.get("settings")
+    return {**claim, **(settings if isinstance(settings, dict) else {}), "settings": None}
 
 
 def _sweep(out: Path) -> None:

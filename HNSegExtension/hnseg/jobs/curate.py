@@ -18,11 +18,11 @@ from hnseg.curation.alignment import Overruled
 from hnseg.curation.case import curate_case, write_case
 from hnseg.curation.cohort import MANIFEST, finish_cohort
 from hnseg.curation.layouts import Found, find_cases
-from hnseg.curation.record import RECORD, read_case
+from hnseg.curation.record import CASES, RECORD, finished_cases, read_case
 from hnseg.curation.settings import EXPORT_SETTINGS, CurationSettings
 from hnseg.curation.sources import CaseSource, has_sources
 from hnseg.errors import Cancelled, ConfigError, HNSegError, InputError, OutputError, UnreadableFile
-from hnseg.jobs.claim import CASES, Decisions, claimed
+from hnseg.jobs.claim import Decisions, claimed
 from hnseg.jobs.fan_out import FanOut
 from hnseg.jobs.json_request import JsonRequest
 from hnseg.plain import from_plain, nearest, to_plain
@@ -165,8 +165,7 @@ def _still_decided(request: CurateRequest, found: Found, decisions: Decisions) -
 
 def _left_over(found: Found, out: Path) -> tuple[str, ...]:
     known = {case.name for case in found.cases}
-    names = sorted(path.parent.name for path in (out / CASES).glob(f"[!.]*/{RECORD}"))
-    more = [name for name in names if name not in known]
+    more = [folder.name for folder in finished_cases(out) if folder.name not in known]
     if not more:
         return ()
     return (f"{out / CASES} still holds {', '.join(more)}, not in the input now: left out of the data set.",)
@@ -178,9 +177,10 @@ def _curate_missing(
     """Case → reason of those that failed."""
     root, tasks = Path(request.input).absolute(), {}
     for n, case in enumerate(found.cases):
-        on_progress(0.0, f"Looking at what is done: {case.name} ({n + 1} of {len(found.cases)})")
-        word = decisions.get(case.name)
-        if not _is_done(case, root, out / CASES / case.name, word):
+        folder, word = out / CASES / case.name, decisions.get(case.name)
+        if (folder / RECORD).exists():
+            on_progress(0.0, f"Looking at what is done: {case.name} ({n + 1} of {len(found.cases)})")
+        if not _is_done(case, root, folder, word):
             tasks[case.name] = partial(curate_into, case, request.settings, root, out.absolute(), word)
     failed = {}
     for name, outcome in FanOut(request.workers, request.scheduler).run(tasks, on_progress):

@@ -110,13 +110,14 @@ def register_deformable(
         tell(0.6, "Preparing to bend jaw and neck")
         images, pose = (prepare_ct(ct, WORKING_MM), prepare_mr(mr, WORKING_MM)), from_transform(rigid.transform)
         spline, bending = bend(*images, pose, lambda f, text: tell(0.6 + 0.4 * f, text))
-        whole = sitk.CompositeTransform([rigid.transform, spline])
-        quality = with_bending(rigid.metrics, Bent.of(whole, *images, pose))
-        verdict, reason = judge(quality)
-        if bending.used and verdict == "failed":
-            bending = replace(bending, used=False, reason=reason)
-        elif bending.used:
-            found = replace(rigid, transform=whole, verdict=verdict, reason=reason, metrics=quality)
+        if bending.used:
+            whole = sitk.CompositeTransform([rigid.transform, spline])
+            quality = with_bending(rigid.metrics, Bent.of(whole, *images, pose))
+            verdict, reason = judge(quality)
+            if verdict == "failed":
+                bending = replace(bending, used=False, reason=reason)
+            else:
+                found = replace(rigid, transform=whole, verdict=verdict, reason=reason, metrics=quality)
     tell(1.0, bending.reason)
     seconds = before + time.perf_counter() - started
     return DeformableRegistration(

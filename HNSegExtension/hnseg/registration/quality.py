@@ -22,15 +22,7 @@ from hnseg.registration.information import Information, Samples
 from hnseg.registration.inside import edge_agreement, inside_body, lies_in
 from hnseg.registration.local import steady_share
 from hnseg.registration.mirror import mirrored
-from hnseg.registration.poses import (
-    Pose,
-    degrees_between,
-    inverse,
-    mm_between,
-    moved,
-    pose,
-    tilt_degrees,
-)
+from hnseg.registration.poses import Pose, degrees_between, inverse, mm_between, moved, pose, tilt_degrees
 from hnseg.registration.refine import Level, refine
 
 Verdict = Literal["good", "doubtful", "failed"]
